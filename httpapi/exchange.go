@@ -1,0 +1,145 @@
+package httpapi
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"github.com/myelin-chat/myelin/matrix"
+)
+
+// maxParams is how many parameters a route may have. The longest of the specification have four.
+const maxParams = 6
+
+// exchange is one request and its answer: all that is kept for it, in one allocation.
+type exchange struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	server  *Server
+	route   *route
+	params  [maxParams]string // as in the path, encoded
+	call    Call
+	start   time.Time
+	maxBody int64
+	status  int // 0 until it is written
+	bytes   int64
+}
+
+// exchangeOf returns the exchange that w is. Handlers of this package run below a [Server] only.
+func exchangeOf(w http.ResponseWriter, _ *http.Request) *exchange {
+	return w.(*exchange)
+}
+
+// Header implements http.ResponseWriter.
+func (x *exchange) Header() http.Header { return x.w.Header() }
+
+// WriteHeader implements http.ResponseWriter.
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 {
+		x.status = status
+	}
+	x.w.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (x *exchange) Write(p []byte) (int, error) {
+	x.began()
+	n, err := x.w.Write(p)
+	x.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom, by which the kernel copies files to connections.
+func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
+	x.began()
+	n, err := io.Copy(x.w, src)
+	x.bytes += n
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
+
+func (x *exchange) began() {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+}
+
+func (x *exchange) clientAddr() netip.Addr {
+	return clientAddr(x.r.RemoteAddr, x.r.Header["X-Forwarded-For"], x.server.proxies)
+}
+
+// The CORS headers that the specification recommends, on every answer. Retry-After is exposed, as clients in browsers
+// need it and CORS hides it.
+// https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients
+var (
+	corsOrigin  = []string{"*"}
+	corsMethods = []string{"GET, POST, PUT, DELETE, OPTIONS"}
+	corsHeaders = []string{"X-Requested-With, Content-Type, Authorization"}
+	corsExpose  = []string{"Retry-After"}
+	corsMaxAge  = []string{"86400"}
+)
+
+// run takes the request from its headers to its answer.
+func (x *exchange) run() {
+	defer x.finish()
+	h := x.w.Header()
+	h["Access-Control-Allow-Origin"] = corsOrigin
+	h["Access-Control-Allow-Methods"] = corsMethods
+	h["Access-Control-Allow-Headers"] = corsHeaders
+	h["Access-Control-Expose-Headers"] = corsExpose
+	if x.r.Method == http.MethodOptions {
+		h["Access-Control-Max-Age"] = corsMaxAge
+		x.WriteHeader(http.StatusOK)
+		return
+	}
+	if x.r.ContentLength != 0 {
+		x.limitBodyTime()
+	}
+	x.route.handler(x, x.r)
+}
+
+// finish counts and logs the request, and turns a panic into an answer.
+func (x *exchange) finish() {
+	failure := recover()
+	switch {
+	case failure == nil:
+	case failure == http.ErrAbortHandler:
+		defer panic(failure)
+	default:
+		x.server.panics.Add(1)
+		x.server.log.LogAttrs(context.Background(), slog.LevelError, "panic in a request",
+			slog.String("method", x.r.Method), slog.String("route", x.route.pattern),
+			slog.Any("panic", failure), slog.String("stack", string(debug.Stack())))
+		if x.status != 0 { // what was begun cannot be taken back, only broken off
+			defer panic(http.ErrAbortHandler)
+			break
+		}
+		x.refuse(matrix.Errorf(matrix.Unknown, "internal error").WithStatus(http.StatusInternalServerError))
+	}
+	x.began()
+	took := x.server.now().Sub(x.start)
+	x.route.stats.observe(x.status, took, x.bytes)
+	x.log(took)
+}
+
+// log writes the line of the request: no tokens, no query, no path, which may name what is private.
+func (x *exchange) log(took time.Duration) {
+	level := slog.LevelDebug
+	if x.status >= http.StatusInternalServerError {
+		level = slog.LevelInfo
+	}
+	ctx := x.r.Context()
+	if !x.server.log.Enabled(ctx, level) {
+		return
+	}
+	x.server.log.LogAttrs(ctx, level, "request",
+		slog.String("method", x.r.Method), slog.String("route", x.route.pattern), slog.Int("status", x.status),
+		slog.Int64("duration_ms", took.Milliseconds()), slog.Int64("bytes", x.bytes),
+		slog.String("user", string(x.call.User)))
+}
