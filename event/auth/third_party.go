@@ -1,0 +1,115 @@
+package auth
+
+import (
+	"crypto/ed25519"
+	"strings"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/matrix/signing"
+)
+
+// maxSignatureChecks limits the work that one third-party invite can make: the
+// signatures of an honest one are few, and so are its keys.
+const maxSignatureChecks = 32
+
+// thirdPartyInvite is v11 rule 4.4.1.
+// https://spec.matrix.org/v1.19/server-server-api/#verifying-the-invite
+func (c *check) thirdPartyInvite(third []byte) error {
+	ev, target := c.ev, c.ev.Target()
+	// v11 rule 4.4.1.1.
+	if c.membership(target) == event.Ban {
+		return reject("4.4.1.1", "%s is banned", target)
+	}
+	// v11 rule 4.4.1.2.
+	signed := canonical.Get(third, "signed")
+	if len(signed) == 0 || signed[0] != '{' {
+		return reject("4.4.1.2", "third_party_invite has no signed object")
+	}
+	// v11 rule 4.4.1.3.
+	mxid, okID := canonical.String(canonical.Get(signed, "mxid"))
+	token, okToken := canonical.String(canonical.Get(signed, "token"))
+	if !okID || !okToken {
+		return reject("4.4.1.3", "signed of third_party_invite has no mxid and token")
+	}
+	// v11 rule 4.4.1.4.
+	if mxid != string(target) {
+		return reject("4.4.1.4", "the third-party invite is for %s, not for %s", mxid, target)
+	}
+	// v11 rule 4.4.1.5.
+	offer := c.st(event.Key{Type: event.TypeThirdPartyInvite, StateKey: token})
+	if offer == nil {
+		return reject("4.4.1.5", "there is no third-party invite with the token")
+	}
+	// v11 rule 4.4.1.6.
+	if offer.Sender != ev.Sender {
+		return reject("4.4.1.6", "the third-party invite was made by %s, not by %s", offer.Sender, ev.Sender)
+	}
+	// v11 rules 4.4.1.7 and 4.4.1.8.
+	if !anySignatureMatches(signed, inviteKeys(offer.Content)) {
+		return reject("4.4.1.8", "no signature of the third-party invite is right")
+	}
+	return nil
+}
+
+// inviteKeys returns the public keys in the content of an
+// m.room.third_party_invite event (v11 rules 4.4.1.7.1 and 4.4.1.7.2).
+func inviteKeys(content []byte) []ed25519.PublicKey {
+	var keys []ed25519.PublicKey
+	add := func(raw []byte) {
+		s, ok := canonical.String(raw)
+		if !ok {
+			return
+		}
+		if key, ok := decodeKey(s); ok && len(keys) < maxSignatureChecks {
+			keys = append(keys, key)
+		}
+	}
+	add(canonical.Get(content, "public_key"))
+	for item := range canonical.Elements(canonical.Get(content, "public_keys")) {
+		add(canonical.Get(item, "public_key"))
+	}
+	return keys
+}
+
+// decodeKey reads a public key, which identity servers write in either
+// alphabet of Base64.
+func decodeKey(s string) (ed25519.PublicKey, bool) {
+	s = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(s, "="))
+	key, err := signing.DecodeBase64(s)
+	return key, err == nil && len(key) == ed25519.PublicKeySize
+}
+
+// anySignatureMatches says whether any Ed25519 signature in the signed object
+// was made with one of the keys.
+func anySignatureMatches(signed []byte, keys []ed25519.PublicKey) bool {
+	if len(keys) == 0 {
+		return false
+	}
+	message := canonical.AppendWithout(nil, signed, "signatures", "unsigned")
+	checks := 0
+	for _, byKey := range canonical.Fields(canonical.Get(signed, "signatures")) {
+		for id, raw := range canonical.Fields(byKey) {
+			signature, ok := decodeSignature(id, raw)
+			for i := 0; ok && i < len(keys); i++ {
+				if checks++; checks > maxSignatureChecks {
+					return false
+				}
+				if ed25519.Verify(keys[i], message, signature) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// decodeSignature reads a signature made with the key id.
+func decodeSignature(id string, raw []byte) ([]byte, bool) {
+	s, ok := canonical.String(raw)
+	if !ok || !strings.HasPrefix(id, "ed25519:") {
+		return nil, false
+	}
+	signature, err := signing.DecodeBase64(s)
+	return signature, err == nil && len(signature) == ed25519.SignatureSize
+}
