@@ -22,7 +22,7 @@ func ReadKeyFile(path string) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("signing key: %w", err)
 	}
-	if !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeNamedPipe || info.Size() > maxKeyFileBytes {
+	if !info.Mode().IsRegular() || info.Size() > maxKeyFileBytes {
 		return Key{}, fmt.Errorf("signing key %s: not a key file", path)
 	}
 	text, err := os.ReadFile(path)
