@@ -116,7 +116,13 @@ func others(n int) []Change {
 	return changes
 }
 
-func walked(t testing.TB, s *Store, tree Tree, c Classes) state {
+// failer is what a test and a check of rapid have in common.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func walked(t failer, s *Store, tree Tree, c Classes) state {
 	t.Helper()
 	got := state{}
 	err := s.Walk(context.Background(), tree, c, func(k Key, v Value) error {
@@ -164,26 +170,42 @@ type world struct {
 	queue    []*write // not committed
 }
 
-// keys are few enough to hit the same twice, some of them spread and some so
-// close that their leaves are as deep as can be.
-var keys = rapid.Custom(func(t *rapid.T) Key {
-	class := Key(rapid.IntRange(0, 2).Draw(t, "class")) << 60
-	n := Key(rapid.IntRange(0, 150).Draw(t, "n"))
-	if rapid.Bool().Draw(t, "close") {
-		return class | n
+// keyAt numbers keys, 200 in each class, half of them spread and half so close
+// that their leaves are as deep as can be.
+func keyAt(class, i int) Key {
+	k := Key(class)<<60 | Key(i)
+	if i%2 == 0 {
+		k |= Key(i) * 0x9e3779b97f4a7c15 >> 4
 	}
-	return class | n*0x9e3779b97f4a7c15>>4
+	return k
+}
+
+// keys are few enough to hit the same twice.
+var keys = rapid.Custom(func(t *rapid.T) Key {
+	return keyAt(rapid.IntRange(0, 2).Draw(t, "class"), rapid.IntRange(0, 199).Draw(t, "i"))
 })
 
+// changes are runs of keys that get one value; drawing every key would be slow,
+// and rapid prefers short lists.
 var changes = rapid.Custom(func(t *rapid.T) []Change {
-	one := rapid.Custom(func(t *rapid.T) Change {
-		return Change{keys.Draw(t, "key"), Value(rapid.SampledFrom([]int{0, 0, 1, 2, 300}).Draw(t, "value"))}
-	})
-	size := rapid.SampledFrom([]int{1, 3, 60, 200}).Draw(t, "size")
-	return rapid.SliceOfN(one, 0, size).Draw(t, "changes")
+	var changes []Change
+	for range rapid.IntRange(1, 3).Draw(t, "runs") {
+		class := rapid.IntRange(0, 2).Draw(t, "class")
+		from := rapid.IntRange(0, 199).Draw(t, "from")
+		size := rapid.SampledFrom([]int{150, 40, 20, 2, 1}).Draw(t, "size")
+		value := rapid.SampledFrom([]Value{2, 0, 300, 1}).Draw(t, "value")
+		for i := range size {
+			changes = append(changes, Change{keyAt(class, (from+i)%200), value})
+		}
+	}
+	return changes
 })
 
-func (w *world) draw(t *rapid.T) version { return rapid.SampledFrom(w.versions).Draw(t, "version") }
+// draw prefers the latest versions.
+func (w *world) draw(t *rapid.T) version {
+	back := rapid.IntRange(0, min(6, len(w.versions)-1)).Draw(t, "back")
+	return w.versions[len(w.versions)-1-back]
+}
 
 func (w *world) set(t *rapid.T) {
 	base := w.draw(t)
@@ -255,7 +277,7 @@ func (w *world) restart(t *rapid.T) {
 func (w *world) check(t *rapid.T) {
 	ctx := context.Background()
 	a, b := w.draw(t), w.draw(t)
-	if got := walkedBy(t, w.store, a.tree, All); !maps.Equal(got, a.want) {
+	if got := walked(t, w.store, a.tree, All); !maps.Equal(got, a.want) {
 		t.Fatalf("walk: got %v, want %v", got, a.want)
 	}
 	if got, err := w.store.Len(ctx, a.tree); got != len(a.want) || err != nil {
@@ -264,7 +286,7 @@ func (w *world) check(t *rapid.T) {
 	class := Classes(rapid.Uint16().Draw(t, "classes"))
 	want := maps.Clone(a.want)
 	maps.DeleteFunc(want, func(k Key, _ Value) bool { return !class.Has(k) })
-	if got := walkedBy(t, w.store, a.tree, class); !maps.Equal(got, want) {
+	if got := walked(t, w.store, a.tree, class); !maps.Equal(got, want) {
 		t.Fatalf("walk of %b: got %v, want %v", class, got, want)
 	}
 	asked := append(rapid.SliceOfN(keys, 0, 30).Draw(t, "asked"), slices.Collect(maps.Keys(a.want))...)
@@ -352,22 +374,6 @@ func sameShape(s *Store, a, b ref, depth int) error {
 		}
 	}
 	return nil
-}
-
-// walkedBy is walked for rapid, whose T is not a testing.TB.
-func walkedBy(t *rapid.T, s *Store, tree Tree, c Classes) state {
-	got := state{}
-	err := s.Walk(context.Background(), tree, c, func(k Key, v Value) error {
-		if got[k] != 0 {
-			return fmt.Errorf("%x comes twice", k)
-		}
-		got[k] = v
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
 }
 
 // TestAgainstMap holds trees against Go maps through any order of changes,
