@@ -148,19 +148,12 @@ func (x *exchange) fail(err error) {
 	}
 }
 
-// refuse writes the body that all errors have.
-// https://spec.matrix.org/v1.19/client-server-api/#standard-error-response
+// refuse writes an error that the client is to know.
 func (x *exchange) refuse(e *matrix.Error) {
-	body := make(map[string]any, 2+len(e.Fields))
-	for key, value := range e.Fields {
-		body[key] = value
-	}
-	body["errcode"], body["error"] = e.Code, e.Message
 	if ms, ok := e.Fields["retry_after_ms"].(int64); ok {
-		seconds := (ms + 999) / 1000
-		x.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+		x.Header().Set("Retry-After", strconv.FormatInt((ms+999)/1000, 10))
 	}
-	x.encode(e.Status(), body)
+	x.encode(e.Status(), e)
 }
 
 // abandoned ends a request whose context was cancelled: because the client has gone, which is nobody's concern, or

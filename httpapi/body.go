@@ -152,8 +152,7 @@ func (x *exchange) checkLength() error {
 }
 
 func (x *exchange) tooLarge() error {
-	return matrix.Errorf(matrix.TooLarge, "the body is larger than %d bytes", x.maxBody).
-		WithStatus(http.StatusRequestEntityTooLarge)
+	return matrix.Errorf(matrix.TooLarge, "the body is larger than %d bytes", x.maxBody)
 }
 
 // limitBodyTime ends a body that comes too slowly. It also binds what net/http reads after a handler that read nothing.
