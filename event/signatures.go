@@ -2,6 +2,8 @@ package event
 
 import (
 	"crypto/ed25519"
+	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
@@ -28,10 +30,8 @@ func (e *Event) RequiredSigners() []matrix.ServerName {
 }
 
 func appendSigner(signers []matrix.ServerName, server matrix.ServerName) []matrix.ServerName {
-	for _, s := range signers {
-		if s == server {
-			return signers
-		}
+	if slices.Contains(signers, server) {
+		return signers
 	}
 	return append(signers, server)
 }
@@ -66,31 +66,19 @@ func (e *Event) JoinAuthoriser() (via matrix.UserID, ok bool) {
 // SignedBy returns the IDs of the keys with which server has signed the event,
 // as the event claims.
 func (e *Event) SignedBy(server matrix.ServerName) []signing.KeyID {
-	var ids []signing.KeyID
-	keys := canonical.Get(e.JSON, "signatures", string(server))
-	if !isObject(keys) {
-		return nil
-	}
-	for id := range canonical.Fields(keys) {
-		ids = append(ids, signing.KeyID(id))
-	}
-	return ids
+	return slices.Collect(signing.KeyIDs(e.JSON, server))
 }
 
 // VerifySignature checks the signature that server made on the event with the
 // key id. It covers the redacted form.
 // https://spec.matrix.org/v1.19/server-server-api/#validating-hashes-and-signatures-on-received-events
 func VerifySignature(e *Event, server matrix.ServerName, id signing.KeyID, pub ed25519.PublicKey) error {
-	text, ok := canonical.String(canonical.Get(e.JSON, "signatures", string(server), string(id)))
+	signature, ok := canonical.String(canonical.Get(e.JSON, "signatures", string(server), string(id)))
 	if !ok {
-		return matrix.Errorf(matrix.Forbidden, "event %s has no signature of %s with key %s", e.ID, server, id)
+		return matrix.Errorf(matrix.InvalidSignature, "event %s has no signature of %s with the key %s", e.ID, server, id)
 	}
-	signature, err := signing.DecodeBase64(text)
-	if err != nil || len(signature) != ed25519.SignatureSize || len(pub) != ed25519.PublicKeySize {
-		return matrix.Errorf(matrix.Forbidden, "the signature of %s on event %s with key %s is malformed", server, e.ID, id)
-	}
-	if !ed25519.Verify(pub, e.essence(), signature) {
-		return matrix.Errorf(matrix.Forbidden, "the signature of %s on event %s with key %s is wrong", server, e.ID, id)
+	if err := signing.Verify(e.essence(), signature, pub); err != nil {
+		return fmt.Errorf("event %s, signature of %s with the key %s: %w", e.ID, server, id, err)
 	}
 	return nil
 }
@@ -99,15 +87,11 @@ func VerifySignature(e *Event, server matrix.ServerName, id signing.KeyID, pub e
 // it to invites of its users and to joins that it vouches for.
 // https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2inviteroomideventid
 func (e *Event) Sign(server matrix.ServerName, k signing.Key) (*Event, error) {
-	signature := canonical.AppendString(nil, signing.EncodeBase64(k.Sign(e.essence())))
-	all := canonical.Get(e.JSON, "signatures")
-	own := canonical.Get(all, string(server))
-	if own == nil {
-		own = []byte("{}")
+	signature := signing.EncodeBase64(k.Sign(e.essence()))
+	obj, err := signing.AddSignature(e.JSON, server, k.ID(), signature)
+	if err != nil {
+		return nil, err
 	}
-	own = canonical.AppendWith(nil, own, string(k.ID()), signature)
-	all = canonical.AppendWith(nil, all, string(server), own)
-	obj := canonical.AppendWith(nil, e.JSON, "signatures", all)
 	if err := checkSize(obj); err != nil {
 		return nil, err
 	}

@@ -2,9 +2,9 @@ package auth
 
 import (
 	"crypto/ed25519"
-	"strings"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/matrix/signing"
 )
@@ -61,7 +61,7 @@ func inviteKeys(content []byte) []ed25519.PublicKey {
 		if !ok {
 			return
 		}
-		if key, ok := decodeKey(s); ok && len(keys) < maxSignatureChecks {
+		if key, err := signing.DecodeBase64(s); err == nil && len(key) == ed25519.PublicKeySize && len(keys) < maxSignatureChecks {
 			keys = append(keys, key)
 		}
 	}
@@ -72,14 +72,6 @@ func inviteKeys(content []byte) []ed25519.PublicKey {
 	return keys
 }
 
-// decodeKey reads a public key, which identity servers write in either
-// alphabet of Base64.
-func decodeKey(s string) (ed25519.PublicKey, bool) {
-	s = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(s, "="))
-	key, err := signing.DecodeBase64(s)
-	return key, err == nil && len(key) == ed25519.PublicKeySize
-}
-
 // anySignatureMatches says whether any Ed25519 signature in the signed object
 // was made with one of the keys.
 func anySignatureMatches(signed []byte, keys []ed25519.PublicKey) bool {
@@ -88,28 +80,18 @@ func anySignatureMatches(signed []byte, keys []ed25519.PublicKey) bool {
 	}
 	message := canonical.AppendWithout(nil, signed, "signatures", "unsigned")
 	checks := 0
-	for _, byKey := range canonical.Fields(canonical.Get(signed, "signatures")) {
-		for id, raw := range canonical.Fields(byKey) {
-			signature, ok := decodeSignature(id, raw)
-			for i := 0; ok && i < len(keys); i++ {
+	for server := range canonical.Fields(canonical.Get(signed, "signatures")) {
+		for id := range signing.KeyIDs(signed, matrix.ServerName(server)) {
+			signature, _ := canonical.String(canonical.Get(signed, "signatures", server, string(id)))
+			for _, key := range keys {
 				if checks++; checks > maxSignatureChecks {
 					return false
 				}
-				if ed25519.Verify(keys[i], message, signature) {
+				if signing.Verify(message, signature, key) == nil {
 					return true
 				}
 			}
 		}
 	}
 	return false
-}
-
-// decodeSignature reads a signature made with the key id.
-func decodeSignature(id string, raw []byte) ([]byte, bool) {
-	s, ok := canonical.String(raw)
-	if !ok || !strings.HasPrefix(id, "ed25519:") {
-		return nil, false
-	}
-	signature, err := signing.DecodeBase64(s)
-	return signature, err == nil && len(signature) == ed25519.SignatureSize
 }

@@ -1,9 +1,6 @@
 package statetree
 
-import (
-	"sync"
-	"unsafe"
-)
+import "sync"
 
 // cache keeps stored nodes, the least recently used of each shard going first
 // when it is full.
@@ -13,26 +10,17 @@ const cacheShards = 16
 
 type shard struct {
 	mu     sync.Mutex
-	slots  map[NodeID]*slot
-	lru    slot // ring: next is the latest used, prev the oldest
+	nodes  map[NodeID]*node
+	lru    node // of a ring: next is the latest used, prev the oldest
 	bytes  int64
 	budget int64
 }
-
-type slot struct {
-	node       *node
-	prev, next *slot
-}
-
-// slotBytes is what a node costs besides itself: the slot and its share of
-// the map.
-const slotBytes = int64(unsafe.Sizeof(slot{})) + 40
 
 func newCache(budget int64) *cache {
 	c := &cache{}
 	for i := range c.shards {
 		s := &c.shards[i]
-		s.slots = make(map[NodeID]*slot)
+		s.nodes = make(map[NodeID]*node)
 		s.lru.prev, s.lru.next = &s.lru, &s.lru
 		s.budget = budget / cacheShards
 	}
@@ -48,13 +36,13 @@ func (c *cache) get(id NodeID) *node {
 	s := c.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	slot := s.slots[id]
-	if slot == nil {
+	n := s.nodes[id]
+	if n == nil {
 		return nil
 	}
-	slot.unlink()
-	slot.linkAfter(&s.lru)
-	return slot.node
+	n.unlink()
+	n.linkAfter(&s.lru)
+	return n
 }
 
 // add puts in a node that was stored. If the cache has it already, it keeps
@@ -63,18 +51,17 @@ func (c *cache) add(n *node) {
 	s := c.shard(n.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.slots[n.id] != nil {
+	if s.nodes[n.id] != nil {
 		return
 	}
-	added := &slot{node: n}
-	added.linkAfter(&s.lru)
-	s.slots[n.id] = added
-	s.bytes += n.bytes() + slotBytes
+	n.linkAfter(&s.lru)
+	s.nodes[n.id] = n
+	s.bytes += n.bytes()
 	for s.bytes > s.budget {
 		oldest := s.lru.prev
 		oldest.unlink()
-		delete(s.slots, oldest.node.id)
-		s.bytes -= oldest.node.bytes() + slotBytes
+		delete(s.nodes, oldest.id)
+		s.bytes -= oldest.bytes()
 	}
 }
 
@@ -84,15 +71,18 @@ func (c *cache) size() (bytes int64, nodes int) {
 		s := &c.shards[i]
 		s.mu.Lock()
 		bytes += s.bytes
-		nodes += len(s.slots)
+		nodes += len(s.nodes)
 		s.mu.Unlock()
 	}
 	return bytes, nodes
 }
 
-func (s *slot) unlink() { s.prev.next, s.next.prev = s.next, s.prev }
+func (n *node) unlink() {
+	n.prev.next, n.next.prev = n.next, n.prev
+	n.prev, n.next = nil, nil // a node that a tree still holds must not hold others
+}
 
-func (s *slot) linkAfter(at *slot) {
-	s.prev, s.next = at, at.next
-	s.prev.next, s.next.prev = s, s
+func (n *node) linkAfter(at *node) {
+	n.prev, n.next = at, at.next
+	n.prev.next, n.next.prev = n, n
 }

@@ -22,16 +22,28 @@ type entry struct {
 	value Value
 }
 
-// node is one node in memory. Once it has a number nothing but fresh changes,
-// and that only from pointers to none.
+// node is one node in memory. Once it has a number its content never changes.
 type node struct {
 	id       NodeID
-	count    int                           // entries in and below it
-	hash     Hash                          // of those entries
-	entries  []entry                       // of a leaf: ascending, at most leafMax
-	children *[fanOut]NodeID               // of an inner node, otherwise nil
-	batch    *batch                        // with which it was made; nil if it was loaded
-	fresh    atomic.Pointer[[fanOut]*node] // children that may not be stored yet; nil if all are
+	count    int             // entries in and below it
+	hash     Hash            // of those entries
+	entries  []entry         // of a leaf: ascending, at most leafMax
+	children *[fanOut]NodeID // of an inner node, otherwise nil
+
+	batch *batch                        // with which it was made; nil if it was loaded
+	fresh atomic.Pointer[[fanOut]*node] // children that may not be stored yet; nil if all are
+
+	prev, next *node // in the cache, under the lock of its shard
+}
+
+// newInner returns an inner node without children, in one piece of memory.
+func newInner() *node {
+	inner := &struct {
+		node
+		children [fanOut]NodeID
+	}{}
+	inner.node.children = &inner.children
+	return &inner.node
 }
 
 // empty is the empty tree.
@@ -61,9 +73,12 @@ func (n *node) find(k Key) Value {
 	return 0
 }
 
-// bytes is what the node takes in memory, about.
+// mapBytes is what a node's place in the map of the cache takes, about.
+const mapBytes = 32
+
+// bytes is what the node takes in the cache, about.
 func (n *node) bytes() int64 {
-	size := int64(unsafe.Sizeof(*n)) + int64(len(n.entries))*int64(unsafe.Sizeof(entry{}))
+	size := mapBytes + int64(unsafe.Sizeof(*n)) + int64(len(n.entries))*int64(unsafe.Sizeof(entry{}))
 	if n.children != nil {
 		size += int64(unsafe.Sizeof(*n.children))
 	}
@@ -207,7 +222,8 @@ func decodeInner(r *reader, count int64) (*node, string) {
 	if count <= leafMax {
 		return nil, "inner node too small"
 	}
-	n := &node{count: int(count), children: new([fanOut]NodeID)}
+	n := newInner()
+	n.count = int(count)
 	if b := r.take(16); b != nil {
 		n.hash = Hash{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
 	}

@@ -42,6 +42,7 @@ func (s *Store) Set(ctx context.Context, t Tree, changes []Change) (Tree, []NewN
 	if root == old {
 		return t, nil, nil
 	}
+	w.nodes = make([]NewNode, 0, len(sorted)+5) // few trees are deeper
 	w.number(root)
 	return Tree{ref{root.id, root}}, w.nodes, nil
 }
@@ -132,7 +133,7 @@ func (w *writer) build(entries []entry, depth int) *node {
 		own := slices.Clone(entries) // of the right size, and not a part of a larger array
 		return &node{count: len(own), hash: w.store.hasher.hashOf(own), entries: own, batch: w.batch}
 	}
-	d := newDraft()
+	d := draft{fresh: new([fanOut]*node)}
 	for len(entries) > 0 {
 		i, run := entries[0].key.nibble(depth), runOf(entries, depth)
 		d.replace(i, empty, w.build(entries[:run], depth+1))
@@ -209,15 +210,12 @@ func (w *writer) collapse(ctx context.Context, d *draft, depth int) (*node, erro
 type draft struct {
 	count    int
 	hash     Hash
-	children *[fanOut]NodeID
+	children [fanOut]NodeID
 	fresh    *[fanOut]*node
 }
 
-func newDraft() draft { return draft{children: new([fanOut]NodeID), fresh: new([fanOut]*node)} }
-
 func draftOf(n *node) draft {
-	d := newDraft()
-	d.count, d.hash, *d.children = n.count, n.hash, *n.children
+	d := draft{n.count, n.hash, *n.children, new([fanOut]*node)}
 	if fresh := n.fresh.Load(); fresh != nil {
 		for i, c := range fresh {
 			if c != nil && !c.stored() {
@@ -239,7 +237,8 @@ func (d *draft) replace(i int, old, now *node) {
 }
 
 func (d *draft) node(b *batch) *node {
-	n := &node{count: d.count, hash: d.hash, children: d.children, batch: b}
+	n := newInner()
+	n.count, n.hash, *n.children, n.batch = d.count, d.hash, d.children, b
 	n.fresh.Store(d.fresh)
 	return n
 }
