@@ -1,0 +1,56 @@
+package accounts
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/users"
+)
+
+// PasswordChange is a request to change one's password.
+type PasswordChange struct {
+	NewPassword  string
+	KeepSessions bool            // the logout_devices of the request, turned around: by default other sessions end
+	Auth         json.RawMessage // the auth member, as it was sent
+}
+
+// ChangePassword sets a new password, once the old one was given. The requester's own session goes on.
+// https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountpassword
+func (a *Accounts) ChangePassword(ctx context.Context, who matrix.Requester, in PasswordChange) error {
+	if err := checkNewPassword(in.NewPassword); err != nil {
+		return err
+	}
+	if err := a.confirm(ctx, who, "change password", []any{in.NewPassword, in.KeepSessions}, in.Auth); err != nil {
+		return err
+	}
+	return a.setPassword(ctx, in.NewPassword, users.SetPassword{User: who.Account, Logout: !in.KeepSessions, Keep: who.Device})
+}
+
+func (a *Accounts) setPassword(ctx context.Context, password string, write users.SetPassword) error {
+	hash, err := a.hasher.hash(ctx, password)
+	if err != nil {
+		return err
+	}
+	write.Hash = hash
+	defer a.tokens.forget(write.User)
+	_, err = a.db.Commit(ctx, write)
+	return err
+}
+
+// Deactivate ends the requester's account, once the password was given: nobody can log in to it again, and its name is
+// not given away again. With erase, what the account kept here goes too. The rooms are the caller's to leave.
+// https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
+func (a *Accounts) Deactivate(ctx context.Context, who matrix.Requester, erase bool, auth json.RawMessage) error {
+	if err := a.confirm(ctx, who, "deactivate", []bool{erase}, auth); err != nil {
+		return err
+	}
+	return a.DeactivateUser(ctx, who.Account, erase)
+}
+
+// DeactivateUser ends an account by decision of the administrator.
+func (a *Accounts) DeactivateUser(ctx context.Context, user matrix.UserID, erase bool) error {
+	defer a.tokens.forget(user)
+	_, err := a.db.Commit(ctx, users.Deactivate{User: user, AtMS: a.nowMS(), Erase: erase})
+	return err
+}

@@ -1,0 +1,68 @@
+package accounts
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/users"
+)
+
+// maxDevicesAtOnce bounds how many devices one request can remove.
+const maxDevicesAtOnce = 1000
+
+// Devices returns the devices of a user.
+// https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devices
+func (a *Accounts) Devices(ctx context.Context, user matrix.UserID) ([]users.Device, error) {
+	list, err := users.Devices(ctx, a.db, user)
+	for i := range list {
+		a.seen.overlay(user, &list[i])
+	}
+	return list, err
+}
+
+// Device returns one device of a user.
+// https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devicesdeviceid
+func (a *Accounts) Device(ctx context.Context, user matrix.UserID, id matrix.DeviceID) (users.Device, error) {
+	device, found, err := users.DeviceByID(ctx, a.db, user, id)
+	if err != nil {
+		return users.Device{}, err
+	}
+	if !found {
+		return users.Device{}, matrix.Errorf(matrix.NotFound, "%s has no device %s", user, id)
+	}
+	a.seen.overlay(user, &device)
+	return device, nil
+}
+
+// RenameDevice sets the display name of a device.
+// https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3devicesdeviceid
+func (a *Accounts) RenameDevice(ctx context.Context, user matrix.UserID, id matrix.DeviceID, name string) error {
+	if utf8.RuneCountInString(name) > maxDeviceNameLen {
+		return matrix.Errorf(matrix.TooLarge, "the name of a device has at most %d characters", maxDeviceNameLen).WithStatus(400)
+	}
+	_, err := a.db.Commit(ctx, users.RenameDevice{User: user, Device: id, DisplayName: name})
+	return err
+}
+
+// RemoveDevices logs devices of the requester out and removes them, once the password was given. Devices that are not
+// there are no error.
+// https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3delete_devices
+func (a *Accounts) RemoveDevices(ctx context.Context, who matrix.Requester, ids []matrix.DeviceID, auth json.RawMessage) error {
+	if len(ids) > maxDevicesAtOnce {
+		return matrix.Errorf(matrix.InvalidParam, "at most %d devices can be removed at once", maxDevicesAtOnce)
+	}
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	if err := a.confirm(ctx, who, "remove devices", ids, auth); err != nil {
+		return err
+	}
+	return a.removeDevices(ctx, who.Account, ids)
+}
+
+func (a *Accounts) removeDevices(ctx context.Context, user matrix.UserID, ids []matrix.DeviceID) error {
+	defer a.tokens.forget(user) // even if the outcome is unknown
+	_, err := a.db.Commit(ctx, users.RemoveDevices{User: user, Devices: ids})
+	return err
+}

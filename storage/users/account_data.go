@@ -1,0 +1,85 @@
+package users
+
+import (
+	"context"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// AccountDatum is one entry of a user's account data.
+type AccountDatum struct {
+	Room     matrix.RoomID // empty: global
+	Type     string
+	Content  []byte // a JSON object
+	Position storage.Position
+}
+
+// AccountData returns the content of one entry; room is empty for global data.
+func AccountData(ctx context.Context, q storage.Querier, user matrix.UserID, room matrix.RoomID, typ string) ([]byte, bool, error) {
+	content, found, err := storage.One[string](ctx, q, `
+		SELECT content FROM account_data
+		WHERE user_id = $1 AND room_id = $2 AND type = $3`, user, room, typ)
+	return []byte(content), found, err
+}
+
+// AccountDataSince returns what was set in span, oldest first. After 0 it is all.
+func AccountDataSince(ctx context.Context, q storage.Querier, user matrix.UserID, span Span) ([]AccountDatum, error) {
+	return scanAccountData(ctx, q, `
+		SELECT room_id, type, content, position FROM account_data
+		WHERE user_id = $1 AND position > $2 AND position <= $3
+		ORDER BY position`, user, span.After, span.UpTo)
+}
+
+// RoomAccountData returns all of a user's account data for one room, or all global data if room is empty.
+func RoomAccountData(ctx context.Context, q storage.Querier, user matrix.UserID, room matrix.RoomID) ([]AccountDatum, error) {
+	return scanAccountData(ctx, q, `
+		SELECT room_id, type, content, position FROM account_data
+		WHERE user_id = $1 AND room_id = $2
+		ORDER BY type`, user, room)
+}
+
+func scanAccountData(ctx context.Context, q storage.Querier, sql string, args ...any) ([]AccountDatum, error) {
+	var list []AccountDatum
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		var d AccountDatum
+		var content string
+		if err := rows.Scan(&d.Room, &d.Type, &content, &d.Position); err != nil {
+			return err
+		}
+		d.Content = []byte(content)
+		list = append(list, d)
+		return nil
+	}, sql, args...)
+	return list, err
+}
+
+var accountDataTable = &storage.Table{
+	Name: "account_data",
+	Columns: []storage.Column{
+		{Name: "user_id", Type: storage.Text},
+		{Name: "room_id", Type: storage.Text},
+		{Name: "type", Type: storage.Text},
+		{Name: "content", Type: storage.Text},
+		{Name: "position", Type: storage.BigInt},
+	},
+	Key:        []string{"user_id", "room_id", "type"},
+	OnConflict: storage.Replace,
+}
+
+// SetAccountData sets one entry.
+type SetAccountData struct {
+	User    matrix.UserID
+	Room    matrix.RoomID // empty: global
+	Type    string
+	Content []byte
+}
+
+// Rows implements storage.Write.
+func (w SetAccountData) Rows(it *storage.Item) {
+	at := it.News(storage.News{
+		Kind: storage.NewsAccountData, User: w.User, Room: w.Room,
+		Value: AccountDatum{Room: w.Room, Type: w.Type, Content: w.Content},
+	})
+	it.Insert(accountDataTable, w.User, w.Room, w.Type, string(w.Content), at)
+}

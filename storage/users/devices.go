@@ -1,0 +1,234 @@
+package users
+
+import (
+	"context"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// Device is one session of a user.
+type Device struct {
+	ID          matrix.DeviceID
+	DisplayName string
+	CreatedMS   int64
+	SeenMS      int64 // 0: not since its login
+	SeenIP      string
+}
+
+const deviceColumns = `device_id, display_name, created_ms, seen_ms, seen_ip`
+
+func (d *Device) scan(rows storage.Rows) error {
+	return rows.Scan(&d.ID, &d.DisplayName, &d.CreatedMS, &d.SeenMS, &d.SeenIP)
+}
+
+// Devices returns the devices of user, in order of ID.
+func Devices(ctx context.Context, q storage.Querier, user matrix.UserID) ([]Device, error) {
+	return scanDevices(ctx, q, `SELECT `+deviceColumns+` FROM devices WHERE user_id = $1 ORDER BY device_id`, user)
+}
+
+// DeviceByID returns one device of user.
+func DeviceByID(ctx context.Context, q storage.Querier, user matrix.UserID, id matrix.DeviceID) (Device, bool, error) {
+	list, err := scanDevices(ctx, q, `
+		SELECT `+deviceColumns+` FROM devices
+		WHERE user_id = $1 AND device_id = $2`, user, id)
+	if err != nil || len(list) == 0 {
+		return Device{}, false, err
+	}
+	return list[0], true, nil
+}
+
+func scanDevices(ctx context.Context, q storage.Querier, sql string, args ...any) ([]Device, error) {
+	var list []Device
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		var d Device
+		if err := d.scan(rows); err != nil {
+			return err
+		}
+		list = append(list, d)
+		return nil
+	}, sql, args...)
+	return list, err
+}
+
+// DeviceListChanges returns the users whose device lists changed in span.
+func DeviceListChanges(ctx context.Context, q storage.Querier, span Span) ([]matrix.UserID, error) {
+	return storage.Collect[matrix.UserID](ctx, q, `
+		SELECT DISTINCT user_id FROM device_changes
+		WHERE position > $1 AND position <= $2
+		ORDER BY user_id`, span.After, span.UpTo)
+}
+
+// TokenOwner returns whose access token this is: the active user and the device.
+func TokenOwner(ctx context.Context, q storage.Querier, hash TokenHash) (matrix.Requester, bool, error) {
+	var who matrix.Requester
+	found := false
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		found = true
+		return rows.Scan(&who.Account, &who.Device, &who.Admin, &who.Guest)
+	}, `
+		SELECT u.user_id, t.device_id, u.admin, u.guest
+		FROM access_tokens t JOIN users u ON u.user_id = t.user_id
+		WHERE t.token_hash = $1 AND u.deactivated_ms = 0`, hash[:])
+	who.User = who.Account
+	return who, found && err == nil, err
+}
+
+var devicesTable = &storage.Table{
+	Name: "devices",
+	Columns: []storage.Column{
+		{Name: "user_id", Type: storage.Text},
+		{Name: "device_id", Type: storage.Text},
+		{Name: "display_name", Type: storage.Text},
+		{Name: "created_ms", Type: storage.BigInt},
+		{Name: "seen_ms", Type: storage.BigInt},
+		{Name: "seen_ip", Type: storage.Text},
+	},
+	Key:        []string{"user_id", "device_id"},
+	OnConflict: storage.Ignore,
+}
+
+var accessTokensTable = &storage.Table{
+	Name: "access_tokens",
+	Columns: []storage.Column{
+		{Name: "user_id", Type: storage.Text},
+		{Name: "device_id", Type: storage.Text},
+		{Name: "token_hash", Type: storage.Bytes},
+	},
+	Key:        []string{"user_id", "device_id"},
+	OnConflict: storage.Replace,
+}
+
+var deviceChangesTable = &storage.Table{
+	Name: "device_changes",
+	Columns: []storage.Column{
+		{Name: "user_id", Type: storage.Text},
+		{Name: "device_id", Type: storage.Text},
+		{Name: "position", Type: storage.BigInt},
+	},
+	Key:        []string{"user_id", "device_id"},
+	OnConflict: storage.Replace,
+}
+
+// Session is a device that gets an access token. A device that is there keeps its name and loses its older token.
+type Session struct {
+	Device      matrix.DeviceID
+	DisplayName string
+	Token       TokenHash
+	AtMS        int64
+}
+
+func (s *Session) rows(it *storage.Item, user matrix.UserID) {
+	it.Insert(devicesTable, user, s.Device, s.DisplayName, s.AtMS, int64(0), "")
+	it.Insert(accessTokensTable, user, s.Device, s.Token[:])
+	deviceChanged(it, user, s.Device)
+}
+
+func deviceChanged(it *storage.Item, user matrix.UserID, device matrix.DeviceID) {
+	at := it.News(storage.News{Kind: storage.NewsDeviceList, User: user, Value: []matrix.DeviceID{device}})
+	it.Insert(deviceChangesTable, user, device, at)
+}
+
+// Login opens a session for a user who proved to be one.
+type Login struct {
+	User    matrix.UserID
+	Session Session
+	// What was proved, checked again in the commit, so that a password or a login token that has just been
+	// replaced or used opens nothing: one of the two.
+	PasswordHash string
+	LoginToken   *TokenHash
+	Refusal      error // what the login fails with if that no longer holds
+}
+
+// Rows implements storage.Write.
+func (w Login) Rows(it *storage.Item) {
+	if w.LoginToken != nil {
+		it.Require(w.Refusal, `
+			DELETE FROM login_tokens
+			WHERE token_hash = $1 AND user_id = $2 AND expires_ms > $3`, w.LoginToken[:], w.User, w.Session.AtMS)
+		it.Require(w.Refusal, `
+			UPDATE users SET deactivated_ms = 0
+			WHERE user_id = $1 AND deactivated_ms = 0`, w.User)
+	} else {
+		it.Require(w.Refusal, `
+			UPDATE users SET deactivated_ms = 0
+			WHERE user_id = $1 AND deactivated_ms = 0 AND password_hash = $2`, w.User, w.PasswordHash)
+	}
+	w.Session.rows(it, w.User)
+}
+
+// RenameDevice gives a device another display name.
+type RenameDevice struct {
+	User        matrix.UserID
+	Device      matrix.DeviceID
+	DisplayName string
+}
+
+// Rows implements storage.Write.
+func (w RenameDevice) Rows(it *storage.Item) {
+	it.Require(matrix.Errorf(matrix.NotFound, "%s has no device %s", w.User, w.Device), `
+		UPDATE devices SET display_name = $3
+		WHERE user_id = $1 AND device_id = $2`, w.User, w.Device, w.DisplayName)
+	deviceChanged(it, w.User, w.Device)
+}
+
+// RemoveDevices removes devices of a user, with their access tokens. Those that are not there are no error.
+type RemoveDevices struct {
+	User    matrix.UserID
+	Devices []matrix.DeviceID
+}
+
+// Rows implements storage.Write.
+func (w RemoveDevices) Rows(it *storage.Item) {
+	set := storage.Set(w.Devices...)
+	at := it.News(storage.News{Kind: storage.NewsDeviceList, User: w.User, Value: w.Devices})
+	it.Exec(`
+		INSERT INTO device_changes (user_id, device_id, position)
+		SELECT user_id, device_id, CAST($3 AS BIGINT) FROM devices
+		WHERE user_id = $1 AND device_id IN (SELECT key FROM json_each($2))
+		ON CONFLICT (user_id, device_id) DO UPDATE SET position = excluded.position`, w.User, set, at)
+	it.Exec(`
+		DELETE FROM access_tokens
+		WHERE user_id = $1 AND device_id IN (SELECT key FROM json_each($2))`, w.User, set)
+	it.Exec(`
+		DELETE FROM devices
+		WHERE user_id = $1 AND device_id IN (SELECT key FROM json_each($2))`, w.User, set)
+}
+
+// RemoveAllDevices removes the devices of a user, with their access tokens.
+type RemoveAllDevices struct {
+	User matrix.UserID
+	Keep matrix.DeviceID // this one stays; empty: none
+}
+
+// Rows implements storage.Write.
+func (w RemoveAllDevices) Rows(it *storage.Item) {
+	at := it.News(storage.News{Kind: storage.NewsDeviceList, User: w.User})
+	it.Exec(`
+		INSERT INTO device_changes (user_id, device_id, position)
+		SELECT user_id, device_id, CAST($3 AS BIGINT) FROM devices
+		WHERE user_id = $1 AND device_id <> $2
+		ON CONFLICT (user_id, device_id) DO UPDATE SET position = excluded.position`, w.User, w.Keep, at)
+	it.Exec(`DELETE FROM access_tokens WHERE user_id = $1 AND device_id <> $2`, w.User, w.Keep)
+	it.Exec(`DELETE FROM devices WHERE user_id = $1 AND device_id <> $2`, w.User, w.Keep)
+}
+
+// Sighting is when and from where a device was last used.
+type Sighting struct {
+	User   matrix.UserID
+	Device matrix.DeviceID
+	AtMS   int64
+	IP     string
+}
+
+// Seen records when devices were last used.
+type Seen []Sighting
+
+// Rows implements storage.Write.
+func (w Seen) Rows(it *storage.Item) {
+	for _, s := range w {
+		it.Exec(`
+			UPDATE devices SET seen_ms = $3, seen_ip = $4
+			WHERE user_id = $1 AND device_id = $2 AND seen_ms < $3`, s.User, s.Device, s.AtMS, s.IP)
+	}
+}
