@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"regexp"
 	"testing"
 
 	"github.com/myelin-chat/myelin/matrix"
@@ -68,5 +70,24 @@ func TestCodeOf(t *testing.T) {
 	}
 	if got, want := e.Error(), "M_NOT_FOUND: no room !a:b"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestEveryCodeHasAStatus reads the constants from the source: one without a
+// line in the table would silently be a 500.
+func TestEveryCodeHasAStatus(t *testing.T) {
+	source, err := os.ReadFile("error_code.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := regexp.MustCompile(`ErrorCode\s*= "(M_\w+)"`).FindAllSubmatch(source, -1)
+	if len(codes) < 50 {
+		t.Fatalf("got %d codes, want all of the specification", len(codes))
+	}
+	for _, c := range codes {
+		code := matrix.ErrorCode(c[1])
+		if code != matrix.Unknown && code.Status() == http.StatusInternalServerError {
+			t.Errorf("%s has no usual status", code)
+		}
 	}
 }
