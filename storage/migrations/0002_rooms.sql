@@ -110,10 +110,11 @@ CREATE TABLE aliases (
 );
 CREATE INDEX aliases_room ON aliases (room_num);
 
--- The published rooms, with what the directory shows and searches. Written by the room's owner with
--- the state event that changes it.
+-- The rooms that are or were published, with what the directory shows and searches. Written by the
+-- room's owner, with the state event that changes it.
 CREATE TABLE directory (
 	room_num        BIGINT PRIMARY KEY,
+	listed          BOOLEAN NOT NULL,
 	name            TEXT NOT NULL,
 	topic           TEXT NOT NULL,
 	canonical_alias TEXT NOT NULL,

@@ -1,0 +1,91 @@
+package rooms
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// A Membership is how a user stands to a room.
+type Membership struct {
+	RoomNum    int64
+	Room       matrix.RoomID
+	User       matrix.UserID
+	Membership event.Membership
+	EventNum   int64
+	Position   storage.Position // from which it holds
+	Stripped   []byte           // invites and knocks: JSON array of stripped state events
+	Forgotten  bool
+}
+
+const membershipColumns = `m.room_num, r.room_id, m.user_id, m.membership, m.event_num, m.position, m.stripped, m.forgotten
+	FROM memberships m JOIN rooms r ON r.room_num = m.room_num`
+
+// MembershipOf returns the present membership of a user in a room, if it ever had one.
+func MembershipOf(ctx context.Context, q storage.Querier, roomNum int64, user matrix.UserID) (Membership, bool, error) {
+	found, err := selectMemberships(ctx, q, `SELECT `+membershipColumns+`
+		WHERE m.room_num = $1 AND m.user_id = $2`, roomNum, string(user))
+	if err != nil || len(found) == 0 {
+		return Membership{}, false, err
+	}
+	return found[0], true, nil
+}
+
+// MembershipsOfUser returns the present memberships of a user that changed after a position (0: all),
+// oldest first. Forgotten rooms are among them, marked so.
+func MembershipsOfUser(ctx context.Context, q storage.Querier, user matrix.UserID, after storage.Position) ([]Membership, error) {
+	return selectMemberships(ctx, q, `SELECT `+membershipColumns+`
+		WHERE m.user_id = $1 AND m.position > $2 ORDER BY m.position`, string(user), int64(after))
+}
+
+// MembersOf returns the present members of a room that have one of these memberships, or all users
+// that ever had any, by user ID.
+func MembersOf(ctx context.Context, q storage.Querier, roomNum int64, which ...event.Membership) ([]Membership, error) {
+	if len(which) == 0 {
+		return selectMemberships(ctx, q, `SELECT `+membershipColumns+`
+			WHERE m.room_num = $1 ORDER BY m.user_id`, roomNum)
+	}
+	set := storage.Set(which...)
+	return selectMemberships(ctx, q, `SELECT `+membershipColumns+`
+		WHERE m.room_num = $1 AND m.membership IN (SELECT key FROM json_each($2)) ORDER BY m.user_id`, roomNum, set)
+}
+
+// MembershipHistory returns every membership a user has had in a room, oldest first.
+func MembershipHistory(ctx context.Context, q storage.Querier, room Room, user matrix.UserID) ([]Membership, error) {
+	var found []Membership
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		m := Membership{RoomNum: room.Num, Room: room.ID, User: user}
+		err := rows.Scan(&m.Position, &m.Membership, &m.EventNum)
+		found = append(found, m)
+		return err
+	}, `
+		SELECT position, membership, event_num FROM membership_history
+		WHERE room_num = $1 AND user_id = $2 ORDER BY position`, room.Num, string(user))
+	return found, err
+}
+
+// SharingUsers returns the users joined to any room that user is joined to, user left out.
+func SharingUsers(ctx context.Context, q storage.Querier, user matrix.UserID) ([]matrix.UserID, error) {
+	return storage.Collect[matrix.UserID](ctx, q, `
+		SELECT DISTINCT b.user_id FROM memberships a JOIN memberships b ON b.room_num = a.room_num
+		WHERE a.user_id = $1 AND a.membership = 'join' AND b.membership = 'join' AND b.user_id <> $1
+		ORDER BY b.user_id`, string(user))
+}
+
+func selectMemberships(ctx context.Context, q storage.Querier, text string, args ...any) ([]Membership, error) {
+	var found []Membership
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		var m Membership
+		var stripped *string
+		err := rows.Scan(&m.RoomNum, &m.Room, &m.User, &m.Membership, &m.EventNum, &m.Position, &stripped, &m.Forgotten)
+		if stripped != nil {
+			m.Stripped = json.RawMessage(*stripped)
+		}
+		found = append(found, m)
+		return err
+	}, text, args...)
+	return found, err
+}
