@@ -21,14 +21,13 @@ func (s *Store) Diff(ctx context.Context, a, b Tree, yield func(k Key, old, new 
 		var below []ref
 		for pair := range slices.Chunk(pairs, 2) {
 			x, y := pair[0].node, pair[1].node
-			switch {
-			case x.same(y):
-			case x.children == nil && y.children == nil:
-				if err := diffLeaves(x.entries, y.entries, yield); err != nil {
-					return err
-				}
-			default:
+			if x.same(y) {
+				continue
+			}
+			if x.children != nil || y.children != nil {
 				below = s.appendPairs(below, x, y, depth)
+			} else if err := diffLeaves(x.entries, y.entries, yield); err != nil {
+				return err
 			}
 		}
 		clear(pairs) // the rest of the level need not hold these nodes

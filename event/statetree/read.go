@@ -109,20 +109,27 @@ func (s *Store) Walk(ctx context.Context, t Tree, c Classes, yield func(Key, Val
 		}
 		var below []ref
 		for _, r := range refs {
-			for _, e := range r.node.entries {
-				if !c.Has(e.key) {
-					continue
-				}
-				if err := yield(e.key, e.value); err != nil {
-					return err
-				}
-			}
 			if r.node.children != nil {
 				below = r.node.appendChildren(below, depth, c)
+			} else if err := r.node.yieldEntries(c, yield); err != nil {
+				return err
 			}
 		}
 		clear(refs) // the rest of the level need not hold these nodes
 		if err := todo.push(below, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// yieldEntries yields a leaf's entries of the classes.
+func (n *node) yieldEntries(c Classes, yield func(Key, Value) error) error {
+	for _, e := range n.entries {
+		if !c.Has(e.key) {
+			continue
+		}
+		if err := yield(e.key, e.value); err != nil {
 			return err
 		}
 	}

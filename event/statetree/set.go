@@ -42,7 +42,7 @@ func (s *Store) Set(ctx context.Context, t Tree, changes []Change) (Tree, []NewN
 	if root == old {
 		return t, nil, nil
 	}
-	w.nodes = make([]NewNode, 0, len(sorted)+5) // few trees are deeper
+	w.nodes = make([]NewNode, 0, 5+len(sorted)/4) // usually enough
 	w.number(root)
 	return Tree{ref{root.id, root}}, w.nodes, nil
 }
