@@ -76,15 +76,6 @@ func (d *disk) store(cacheBytes int64) *Store {
 
 type state map[Key]Value
 
-// must fails the test on an error.
-func must[T any](t testing.TB, v T, err error) T {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
 // commit makes the changes and stores the nodes.
 func (d *disk) commit(t testing.TB, s *Store, base Tree, changes []Change) Tree {
 	t.Helper()
