@@ -50,7 +50,8 @@ func JSON(src []byte, m Mode) ([]byte, error) {
 }
 
 // Append appends the canonical form of src to dst. On an error, which is a
-// *matrix.Error with the code NotJSON or BadJSON, it returns dst as it was.
+// *matrix.Error with the code NotJSON, BadJSON or TooLarge, it returns dst as it
+// was. The spare room of dst must not overlap src.
 func Append(dst, src []byte, m Mode) ([]byte, error) {
 	return appendCanonical(dst, src, m)
 }

@@ -99,36 +99,46 @@ func decimalExponent(f float64) int {
 // numberEnd returns where the number at src[i:] ends, -1 if there is none, and
 // whether it is written as an integer.
 func numberEnd(src []byte, i int) (end int, integer bool) {
-	if i < len(src) && src[i] == '-' {
+	if at(src, i) == '-' {
 		i++
 	}
-	start := i
-	i = digitsEnd(src, i)
-	if i == start || src[start] == '0' && i > start+1 {
+	end = digitsEnd(src, i)
+	if end < 0 || src[i] == '0' && end > i+1 {
 		return -1, false
 	}
 	integer = true
-	if i < len(src) && src[i] == '.' {
-		integer, start = false, i+1
-		if i = digitsEnd(src, start); i == start {
+	if at(src, end) == '.' {
+		integer = false
+		if end = digitsEnd(src, end+1); end < 0 {
 			return -1, false
 		}
 	}
-	if i < len(src) && src[i]|0x20 == 'e' {
-		integer, start = false, i+1
-		if start < len(src) && (src[start] == '+' || src[start] == '-') {
-			start++
+	if at(src, end)|0x20 == 'e' {
+		integer = false
+		if end++; at(src, end) == '+' || at(src, end) == '-' {
+			end++
 		}
-		if i = digitsEnd(src, start); i == start {
-			return -1, false
-		}
+		end = digitsEnd(src, end)
 	}
-	return i, integer
+	return end, integer
 }
 
+// at returns src[i], or 0 behind the end.
+func at(src []byte, i int) byte {
+	if i < len(src) {
+		return src[i]
+	}
+	return 0
+}
+
+// digitsEnd returns where the digits at src[i:] end, -1 if there are none.
 func digitsEnd(src []byte, i int) int {
+	start := i
 	for i < len(src) && src[i]-'0' <= 9 {
 		i++
+	}
+	if i == start {
+		return -1
 	}
 	return i
 }

@@ -236,7 +236,7 @@ func (s *scanner) object(depth int) error {
 			return err
 		}
 		if n := len(s.open); n > first && inOrder {
-			inOrder = s.compareKeys(s.open[n-1], m) < 0
+			inOrder = s.compareKeys(&s.open[n-1], &m) < 0
 		}
 		s.open = append(s.open, m)
 		s.skipSpace()
@@ -284,17 +284,14 @@ func (s *scanner) close(self, first int, inOrder bool) error {
 		}
 		return nil
 	}
-	s.sort(members)
-	lo := len(s.sorted)
-	for i, m := range members {
-		if i+1 < len(members) && s.compareKeys(m, members[i+1]) == 0 {
-			if !s.lenient {
-				return s.refuse("the key %s is there twice", s.keyText(m))
-			}
-			continue // the last one counts
+	if s.sort(members) {
+		var err error
+		if members, err = s.dropRepeated(members); err != nil {
+			return err
 		}
-		s.sorted = append(s.sorted, m)
 	}
+	lo := len(s.sorted)
+	s.sorted = append(s.sorted, members...)
 	o := &s.objects[self]
 	o.end, o.next, o.lo, o.hi = s.at(), int32(len(s.objects)), int32(lo), int32(len(s.sorted))
 	return nil

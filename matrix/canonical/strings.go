@@ -153,17 +153,20 @@ func hex4(b []byte) (r rune) {
 // become the replacement character, as in encoding/json.
 func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
-	for i, r := range s {
-		if r == utf8.RuneError {
-			dst = utf8.AppendRune(dst, r)
-			continue
+	start := 0 // of what is not yet appended
+	for i := 0; i < len(s); {
+		r, n := rune(s[i]), 1
+		if r >= utf8.RuneSelf {
+			r, n = utf8.DecodeRuneInString(s[i:])
 		}
-		if r >= ' ' && r < utf8.RuneSelf && r != '"' && r != '\\' {
-			dst = append(dst, s[i])
-			continue
+		if r < ' ' || r == '"' || r == '\\' || r == utf8.RuneError {
+			dst = append(dst, s[start:i]...)
+			dst = appendRune(dst, r)
+			start = i + n
 		}
-		dst = appendRune(dst, r)
+		i += n
 	}
+	dst = append(dst, s[start:]...)
 	return append(dst, '"')
 }
 
