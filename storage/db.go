@@ -2,7 +2,15 @@ package storage
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // Settings say which database to open.
@@ -11,49 +19,258 @@ type Settings struct {
 	DataDir string // made if absent; locked as long as the database is open
 	Waker   Waker  // may be nil
 	Log     *slog.Logger
+	Metrics Metrics
+	Rand    io.Reader // for the incarnation and the secret; nil: crypto/rand
+
+	seam seam // faults for tests
 }
 
-// Waker is told of news. Wake is called after each group that has news, in commit order, with the last position; it must not block.
+// Waker is told of news. Wake is called after each group that has some, in commit order, with the
+// last position; it must not block.
 type Waker interface {
 	Wake(p Position)
 }
 
-// DB is an open database.
-type DB struct{}
+// engine is one of the two databases.
+type engine interface {
+	Querier
+	dialect() dialect
+	snapshot(ctx context.Context, f func(Querier) error) error
+	// script runs statements in one transaction. One without arguments may hold several.
+	script(ctx context.Context, all ...statement) error
+	// apply stores a group in one transaction, or nothing of it.
+	apply(a *attempt) outcome
+	// settle makes sure that no transaction of ours is under way any more, and reads the log row.
+	settle(ctx context.Context) (logRow, error)
+	// maintain does what is not done in commits, until ctx ends.
+	maintain(ctx context.Context)
+	// backup writes a copy of one moment to a new file.
+	backup(ctx context.Context, path string, between betweenFunc) error
+	close() error
+}
 
-// Open opens the database, makes it if it is not there, and brings its schema up to date.
-func Open(ctx context.Context, s Settings) (*DB, error) { panic("not yet") }
+// seam, if not nil, is asked for an error at each step of storing a group.
+type seam func(step string) error
+
+func (s seam) at(step string) error {
+	if s == nil {
+		return nil
+	}
+	return s(step)
+}
+
+// DB is an open database. All methods may be called from any goroutine.
+type DB struct {
+	engine engine
+	log    *slog.Logger
+	waker  Waker
+	lock   *os.File
+
+	metrics Metrics
+
+	queue    chan *Item
+	intake   sync.RWMutex // held for reading while an item is put into the queue
+	closed   chan struct{}
+	shutOnce sync.Once
+	jobs     chan func() // to be run between two groups
+	running  atomic.Bool
+	ended    chan struct{} // closed by Run
+
+	core    committer // Run's
+	lastErr error     // Run's: of the last attempt
+	tail    tail
+	numbers numbers
+
+	incarnation string
+	secret      [16]byte
+}
+
+// Open opens the database, makes it if it is not there, and brings its schema up to date. It fails if
+// another process uses the data directory or the database.
+func Open(ctx context.Context, s Settings) (*DB, error) {
+	if s.Log == nil {
+		s.Log = slog.Default()
+	}
+	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(s.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	e, err := openEngine(ctx, s)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	db := &DB{
+		engine: e, log: s.Log, waker: s.Waker, lock: lock, metrics: s.Metrics,
+		queue:  make(chan *Item, maxQueue),
+		jobs:   make(chan func()),
+		closed: make(chan struct{}),
+		ended:  make(chan struct{}),
+	}
+	if err := db.load(ctx, s.random()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the database: %w", err), e.close(), lock.Close())
+	}
+	return db, nil
+}
+
+func openEngine(ctx context.Context, s Settings) (engine, error) {
+	switch {
+	case s.URL == "sqlite":
+		return openSQLite(ctx, s)
+	case strings.HasPrefix(s.URL, "postgres://"), strings.HasPrefix(s.URL, "postgresql://"):
+		return openPostgres(ctx, s)
+	}
+	return nil, errors.New(`the database is neither "sqlite" nor a postgres:// URL`)
+}
+
+// load migrates the schema and reads the log row.
+func (db *DB) load(ctx context.Context, random io.Reader) error {
+	steps, err := migrations(migrationFiles)
+	if err != nil {
+		return err
+	}
+	if err := migrate(ctx, db.engine, steps); err != nil {
+		return err
+	}
+	var secret [16]byte
+	if _, err := io.ReadFull(random, secret[:]); err != nil {
+		return err
+	}
+	incarnation, err := newIncarnation(random)
+	if err != nil {
+		return err
+	}
+	err = db.engine.script(ctx, statement{`
+		INSERT INTO log (id, position, group_number, next_number, incarnation, secret)
+		VALUES (1, 0, 0, 1, $1, $2) ON CONFLICT DO NOTHING`, []any{incarnation, secret[:]}})
+	if err != nil {
+		return err
+	}
+	var kept []byte
+	err = Each(ctx, db.engine, func(r Rows) error {
+		l := &db.core.log
+		return r.Scan(&l.position, &l.group, &l.next, &db.incarnation, &kept)
+	}, `SELECT position, group_number, next_number, incarnation, secret FROM log WHERE id = 1`)
+	if err != nil {
+		return err
+	}
+	if len(kept) != len(db.secret) {
+		return fmt.Errorf("the log row is damaged: its secret has %d bytes, want %d", len(kept), len(db.secret))
+	}
+	db.secret = [16]byte(kept)
+	db.tail.last = db.core.log.position
+	db.numbers.next.Store(db.core.log.next)
+	db.numbers.reserved.Store(db.core.log.next)
+	db.numbers.low = make(chan struct{}, 1)
+	db.core.reserve = db.numbers.reserve
+	return nil
+}
+
+// newIncarnation returns a short random text.
+func newIncarnation(random io.Reader) (string, error) {
+	var b [6]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", err
+	}
+	// Sync tokens separate their parts by '_'.
+	return strings.NewReplacer("_", "A", "-", "B").Replace(base64.RawURLEncoding.EncodeToString(b[:])), nil
+}
 
 // Query reads what is committed.
-func (db *DB) Query(ctx context.Context, sql string, args ...any) (Rows, error) { panic("not yet") }
+func (db *DB) Query(ctx context.Context, sql string, args ...any) (Rows, error) {
+	return db.engine.Query(ctx, sql, args...)
+}
 
-// Snapshot runs several reads of one moment.
-func (db *DB) Snapshot(ctx context.Context, f func(Querier) error) error { panic("not yet") }
+// Snapshot runs several reads that see the database at one moment. The Querier is for one
+// goroutine, and ends with f. f must not wait for anything but its reads.
+func (db *DB) Snapshot(ctx context.Context, f func(Querier) error) error {
+	return db.engine.snapshot(ctx, f)
+}
 
-// Run is the committer.
-func (db *DB) Run(ctx context.Context) error { panic("not yet") }
+// Commit stores w and returns its first position, 0 if it asked for none. If ctx ends first, Commit
+// returns at once, and the write may or may not be stored.
+func (db *DB) Commit(ctx context.Context, w Write) (Position, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	answers := make(chan answer, 1)
+	item := newItem(w, func(first Position, err error) { answers <- answer{first: first, err: err} })
+	if !db.enqueue(ctx, item) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return 0, ErrClosed
+	}
+	select {
+	case a := <-answers:
+		return a.first, a.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
 
-// Close closes the database.
-func (db *DB) Close() error { panic("not yet") }
+// Submit stores w and calls done with its first position, 0 if it asked for none. It waits while the
+// queue is full. done runs on the committer, in commit order; it must not block, nor call Submit or
+// Commit. After the end of Run done is called at once with ErrClosed.
+func (db *DB) Submit(w Write, done func(first Position, err error)) {
+	if !db.enqueue(context.Background(), newItem(w, done)) {
+		done(0, ErrClosed)
+	}
+}
 
-// Commit stores w and returns its first position, 0 if it asked for none.
-func (db *DB) Commit(ctx context.Context, w Write) (Position, error) { panic("not yet") }
+func newItem(w Write, done func(Position, error)) *Item {
+	item := &Item{done: done}
+	w.Rows(item)
+	return item
+}
 
-// Submit stores w and calls done on the committer, in commit order; done must not block.
-func (db *DB) Submit(w Write, done func(first Position, err error)) { panic("not yet") }
+// enqueue tells whether the item is in the queue.
+func (db *DB) enqueue(ctx context.Context, item *Item) bool {
+	db.intake.RLock()
+	defer db.intake.RUnlock()
+	select {
+	case <-db.closed:
+		return false
+	default:
+	}
+	select {
+	case db.queue <- item:
+		return true
+	case <-db.closed:
+	case <-ctx.Done():
+	}
+	return false
+}
 
 // Position is the last committed position.
-func (db *DB) Position() Position { panic("not yet") }
+func (db *DB) Position() Position { return db.tail.position() }
 
-// NextNumber returns a row number that was never returned before.
-func (db *DB) NextNumber() int64 { panic("not yet") }
+// NextNumber returns a row number that was never returned before, not even before a crash.
+func (db *DB) NextNumber() int64 { return db.numbers.take() }
 
-// Incarnation is a short random text made with the database, renewed when a backup is restored.
-func (db *DB) Incarnation() string { panic("not yet") }
+// Incarnation is a short random text made with the database and renewed when a backup is restored.
+// It holds letters and digits only.
+func (db *DB) Incarnation() string { return db.incarnation }
 
-// Secret is random, made with the database.
-func (db *DB) Secret() [16]byte { panic("not yet") }
+// Secret is random, made with the database and never renewed.
+func (db *DB) Secret() [16]byte { return db.secret }
 
-// Since returns up to max news after from, oldest first, from the in-memory tail of the log.
-// If complete is false the tail does not reach back to from: read the database instead.
-func (db *DB) Since(from Position, max int) (news []News, complete bool) { panic("not yet") }
+// Since returns up to limit news after from, oldest first, from the tail of the log in memory. If
+// complete is false the tail does not reach back to from: read the database instead.
+func (db *DB) Since(from Position, limit int) (news []News, complete bool) {
+	return db.tail.since(from, limit)
+}
+
+// Close ends Run, if it runs, waits for it, and closes the database.
+func (db *DB) Close() error {
+	db.shut()
+	if db.running.CompareAndSwap(false, true) {
+		db.refuseQueued()
+	} else {
+		<-db.ended
+	}
+	return errors.Join(db.engine.close(), db.lock.Close())
+}

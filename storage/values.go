@@ -41,6 +41,19 @@ func Numbers[T ~int64](numbers ...T) any {
 	return set(append(b, '}'))
 }
 
+// arguments returns args as argument does, in a slice of its own.
+func arguments(args []any) ([]any, error) {
+	out := make([]any, len(args))
+	for i, v := range args {
+		n, err := argument(v)
+		if err != nil {
+			return nil, fmt.Errorf("storage: argument $%d: %w", i+1, err)
+		}
+		out[i] = n
+	}
+	return out, nil
+}
+
 // argument returns v as one of string (escaped), int64, float64, bool, []byte, nil or Ref.
 func argument(v any) (any, error) {
 	switch v := v.(type) {

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"regexp"
 
 	"github.com/myelin-chat/myelin/matrix"
 )
@@ -111,6 +112,8 @@ type requirement struct {
 	orElse error
 }
 
+var conditional = regexp.MustCompile(`(?i)^\s*(SELECT|INSERT|UPDATE|DELETE)\s`)
+
 // chain names a row of items of which none may succeed once one has failed.
 type chain struct{ key, generation int64 }
 
@@ -143,6 +146,10 @@ func (it *Item) Exec(sql string, args ...any) {
 // effects, but not the inserts and Execs of the same group: what a condition guards has to be changed
 // by a condition too, as in a compare-and-set, or by an insert that fails on a duplicate.
 func (it *Item) Require(orElse error, sql string, args ...any) {
+	if !conditional.MatchString(sql) {
+		it.fail(fmt.Errorf("storage: a condition begins with SELECT, INSERT, UPDATE or DELETE: %s", sql))
+		return
+	}
 	if s, ok := it.statement(sql, args); ok {
 		it.require = append(it.require, requirement{s, orElse})
 	}
@@ -161,13 +168,10 @@ func (it *Item) Chain(key, generation int64) {
 }
 
 func (it *Item) statement(sql string, args []any) (statement, bool) {
-	for i, v := range args {
-		n, err := argument(v)
-		if err != nil {
-			it.fail(fmt.Errorf("storage: argument $%d: %w", i+1, err))
-			return statement{}, false
-		}
-		args[i] = n
+	args, err := arguments(args)
+	if err != nil {
+		it.fail(err)
+		return statement{}, false
 	}
 	return statement{sql, args}, true
 }
@@ -180,6 +184,3 @@ func (it *Item) fail(err error) {
 
 // size is what the item adds to the work of a group.
 func (it *Item) size() int { return 1 + len(it.inserts) + len(it.execs) + len(it.require) }
-
-// empty tells whether there is nothing to store and no position to give.
-func (it *Item) empty() bool { return it.size() == 1 && len(it.news) == 0 }

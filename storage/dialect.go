@@ -1,0 +1,201 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/ncruces/go-sqlite3"
+)
+
+// dialect is what differs between the engines in text and in errors.
+type dialect uint8
+
+const (
+	sqliteDialect dialect = iota
+	postgresDialect
+)
+
+// query returns sql as the engine takes it. SQLite would bind $2 and $1 by their order of appearance,
+// silently wrong, so they become ?2 and ?1.
+func (d dialect) query(sql string) string {
+	if d == postgresDialect || !strings.Contains(sql, "$") {
+		return sql
+	}
+	b := []byte(sql)
+	for i := 0; i < len(b); i++ {
+		if end := skipQuoted(sql, i); end > i {
+			i = end - 1
+			continue
+		}
+		if b[i] == '$' && i+1 < len(b) && b[i+1] >= '0' && b[i+1] <= '9' {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}
+
+// skipQuoted returns the end of the literal, quoted name or comment that begins at i, else i.
+func skipQuoted(sql string, i int) int {
+	end, skip := "", 1
+	switch {
+	case sql[i] == '\'', sql[i] == '"':
+		end = sql[i : i+1]
+	case strings.HasPrefix(sql[i:], "--"):
+		end = "\n"
+	case strings.HasPrefix(sql[i:], "/*"):
+		end, skip = "*/", 2
+	default:
+		return i
+	}
+	n := strings.Index(sql[i+skip:], end)
+	if n < 0 {
+		return len(sql)
+	}
+	return i + skip + n + len(end)
+}
+
+var (
+	bigintKey = regexp.MustCompile(`(?i)\bBIGINT\s+PRIMARY\s+KEY\b`)
+	bytea     = regexp.MustCompile(`(?i)\bBYTEA\b`)
+)
+
+// schema returns the text of a migration as the engine takes it. Only INTEGER PRIMARY KEY is the row
+// ID of a table of SQLite; BIGINT would cost a second tree.
+func (d dialect) schema(sql string) string {
+	if d == postgresDialect {
+		return sql
+	}
+	return bytea.ReplaceAllString(bigintKey.ReplaceAllString(sql, "INTEGER PRIMARY KEY"), "BLOB")
+}
+
+// insert returns the statement that inserts into t: one row on SQLite, any number of them, as one
+// array per column, on PostgreSQL.
+func (d dialect) insert(t *Table) string {
+	names, params, sets := make([]string, len(t.Columns)), make([]string, len(t.Columns)), []string{}
+	key := map[string]bool{}
+	for _, k := range t.Key {
+		key[k] = true
+	}
+	for i, c := range t.Columns {
+		names[i] = c.Name
+		params[i] = fmt.Sprintf("?%d", i+1)
+		if d == postgresDialect {
+			params[i] = fmt.Sprintf("$%d::%s[]", i+1, postgresType(c.Type))
+		}
+		if !key[c.Name] {
+			sets = append(sets, c.Name+" = excluded."+c.Name)
+		}
+	}
+	source := "VALUES (%s)"
+	if d == postgresDialect {
+		source = "SELECT * FROM unnest(%s)"
+	}
+	sql := fmt.Sprintf("INSERT INTO %s (%s) "+source, t.Name, strings.Join(names, ", "), strings.Join(params, ", "))
+	switch {
+	case t.OnConflict == Ignore, t.OnConflict == Replace && len(sets) == 0:
+		sql += " ON CONFLICT DO NOTHING"
+	case t.OnConflict == Replace:
+		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", strings.Join(t.Key, ", "), strings.Join(sets, ", "))
+	}
+	return sql
+}
+
+func postgresType(t ColumnType) string {
+	return [...]string{Text: "text", BigInt: "bigint", Boolean: "boolean", Bytes: "bytea"}[t]
+}
+
+// moveLog moves the log row, if it is where we left it: a division by zero fails the transaction on
+// PostgreSQL, where COMMIT follows without waiting, and is NULL on SQLite, where no row is touched.
+const moveLog = `
+	UPDATE log SET position = $1, group_number = $2, next_number = $3
+	WHERE id = 1 AND 1 / (CASE WHEN group_number = $4 THEN 1 ELSE 0 END) = 1`
+
+func (a *attempt) moveLogArgs() []any {
+	return []any{int64(a.after.position), a.after.group, a.after.next, a.before.group}
+}
+
+const readLog = `SELECT position, group_number, next_number FROM log WHERE id = 1`
+
+// SQLSTATE codes and classes of PostgreSQL.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	pgUnique         = "23505"
+	pgDiskFull       = "53100"
+	pgSerialization  = "40001"
+	pgDeadlock       = "40P01"
+	pgLockTimeout    = "55P03"
+	pgQueryCanceled  = "57014"
+	pgClassOperator  = "57P" // the server is being stopped, or starts
+	pgClassConnect   = "08"
+	pgTooManyClients = "53300"
+)
+
+// judge says what an error in a statement means for the attempt. It is given only errors after which
+// nothing is stored, or the connection is gone.
+func judge(err error) outcome {
+	var pg *pgconn.PgError
+	var lite *sqlite3.Error
+	switch {
+	case errors.As(err, &pg):
+		return judgePostgres(pg)
+	case errors.As(err, &lite):
+		return judgeSQLite(lite)
+	case errors.Is(err, errLost):
+		return outcome{verdict: unknown, err: err}
+	}
+	return outcome{verdict: failed, err: err}
+}
+
+func judgePostgres(err *pgconn.PgError) outcome {
+	switch {
+	case err.Code == pgUnique:
+		return outcome{verdict: failed, err: &storedError{ErrDuplicate, err}}
+	case err.Code == pgDiskFull:
+		return outcome{verdict: blocked, err: &storedError{ErrFull, err}}
+	case err.Code == pgSerialization, err.Code == pgDeadlock, err.Code == pgLockTimeout:
+		return outcome{verdict: unreachable, err: &storedError{ErrUnavailable, err}}
+	case strings.HasPrefix(err.Code, pgClassOperator), strings.HasPrefix(err.Code, pgClassConnect):
+		return outcome{verdict: unknown, err: &storedError{ErrUnavailable, err}}
+	case err.Code == pgQueryCanceled: // an administrator, or statement_timeout: try again
+		return outcome{verdict: unreachable, err: &storedError{ErrUnavailable, err}}
+	}
+	return outcome{verdict: failed, err: err}
+}
+
+func judgeSQLite(err *sqlite3.Error) outcome {
+	switch err.Code() {
+	case sqlite3.CONSTRAINT:
+		switch err.ExtendedCode() {
+		case sqlite3.CONSTRAINT_UNIQUE, sqlite3.CONSTRAINT_PRIMARYKEY, sqlite3.CONSTRAINT_ROWID:
+			return outcome{verdict: failed, err: &storedError{ErrDuplicate, err}}
+		}
+	case sqlite3.FULL:
+		return outcome{verdict: blocked, err: &storedError{ErrFull, err}}
+	case sqlite3.BUSY, sqlite3.LOCKED:
+		return outcome{verdict: unreachable, err: &storedError{ErrUnavailable, err}}
+	case sqlite3.IOERR, sqlite3.CANTOPEN, sqlite3.READONLY, sqlite3.NOMEM:
+		if diskIsFull(err) {
+			return outcome{verdict: blocked, err: &storedError{ErrFull, err}}
+		}
+		return outcome{verdict: unknown, err: &storedError{ErrUnavailable, err}}
+	}
+	return outcome{verdict: failed, err: err}
+}
+
+// storedError is one of the errors of this package with the engine's own as its reason.
+type storedError struct{ kind, cause error }
+
+func (e *storedError) Error() string   { return e.kind.Error() + ": " + e.cause.Error() }
+func (e *storedError) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// errLost marks an error after which the connection to the database is gone.
+var errLost = errors.New("the connection to the database was lost")
+
+// isQuery tells whether the statement answers with rows instead of touching them.
+func isQuery(sql string) bool {
+	sql = strings.TrimSpace(sql)
+	return len(sql) >= 6 && strings.EqualFold(sql[:6], "SELECT")
+}
