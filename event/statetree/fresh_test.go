@@ -61,6 +61,18 @@ func TestStoredIncludesWhatItRestsOn(t *testing.T) {
 	if got := len(walked(t, s, second, All)); got != 401 {
 		t.Errorf("got %d entries, want 401", got)
 	}
+	if !nodes1[0].node.stored() {
+		t.Error("the base is not known as stored: what is built on it would hold its nodes")
+	}
+}
+
+func TestStoredNodesAreInTheCache(t *testing.T) {
+	d := newDisk()
+	s := d.store(1 << 20)
+	tree := d.commit(t, s, Tree{}, members(400))
+	if got := len(walked(t, s, At(tree.Root()), All)); got != 400 || d.calls > 0 {
+		t.Errorf("got %d entries with %d loads, want 400 with none", got, d.calls)
+	}
 }
 
 func TestDropped(t *testing.T) {
