@@ -1,0 +1,413 @@
+package roomserver
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// CreateRoom says what a new room is to be.
+// https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
+type CreateRoom struct {
+	Public          bool   // listed in the directory
+	AliasName       string // local part of the alias; empty for none
+	Name            string
+	Topic           string
+	Invite          []matrix.UserID
+	Direct          bool
+	Version         matrix.RoomVersion // empty: the server's default
+	Preset          string             // empty: by Public
+	CreationContent []byte             // JSON object; nil for none
+	InitialState    []InitialState
+	PowerLevels     []byte // JSON object, laid over the levels of the preset; nil for none
+}
+
+// InitialState is a piece of state that a room begins with.
+type InitialState struct {
+	Type     string
+	StateKey string
+	Content  []byte // JSON object
+}
+
+// Limits of what a room may begin with: all of it is one write.
+const (
+	maxFirstInvites = 200
+	maxInitialState = 500
+)
+
+// Create makes a room, with all that it is to begin with, or nothing.
+func (s *Server) Create(ctx context.Context, by matrix.Requester, in CreateRoom) (matrix.RoomID, error) {
+	plan, err := s.planRoom(ctx, by, in)
+	if err != nil {
+		return "", err
+	}
+	st := s.newStep(rooms.Room{Num: s.db.NextNumber(), Version: plan.version}, tip{}, nil)
+	st.created = true
+	if err := plan.build(ctx, st); err != nil {
+		s.trees.Dropped(st.nodes)
+		return "", invalidRoomState(err)
+	}
+	first, err := s.db.Commit(ctx, st.write(s.generations.Add(1)))
+	if errors.Is(err, storage.ErrDuplicate) && plan.alias != "" {
+		err = roomInUse(plan.alias)
+	}
+	if err != nil {
+		// Whether the commit still goes on is not known; the trees are found in the database if it does.
+		return "", err
+	}
+	s.trees.Stored(st.nodes)
+	s.remember(st, first)
+	return st.room.ID, nil
+}
+
+func roomInUse(alias matrix.RoomAlias) error {
+	return matrix.Errorf(matrix.RoomInUse, "the alias %s is taken", alias)
+}
+
+// invalidRoomState: what the rules refuse of a new room is a mistake of the request, not a lack of power.
+func invalidRoomState(err error) error {
+	var refused *matrix.Error
+	if errors.As(err, &refused) && refused.Code == matrix.Forbidden {
+		return matrix.Errorf(matrix.InvalidRoomState, "the room cannot begin so: %s", refused.Message)
+	}
+	return err
+}
+
+// A plan is a room to be, checked as far as that goes without building it.
+type plan struct {
+	CreateRoom
+	server   *Server
+	by       matrix.UserID
+	version  *event.Version
+	preset   preset
+	alias    matrix.RoomAlias
+	creation map[string]json.RawMessage
+	levels   map[string]json.RawMessage
+	profiles map[matrix.UserID]profile
+}
+
+// preset is what a preset stands for.
+type preset struct {
+	joinRule, guestAccess string
+	inviteLevel           int
+	equalInvitees         bool // they get the power of the creator
+}
+
+var presets = map[string]preset{
+	"private_chat":         {joinRule: "invite", guestAccess: "can_join"},
+	"trusted_private_chat": {joinRule: "invite", guestAccess: "can_join", equalInvitees: true},
+	"public_chat":          {joinRule: "public", guestAccess: "forbidden", inviteLevel: 50},
+}
+
+func (s *Server) planRoom(ctx context.Context, by matrix.Requester, in CreateRoom) (*plan, error) {
+	if by.Guest {
+		return nil, matrix.Errorf(matrix.GuestAccessForbidden, "guests may not create rooms")
+	}
+	p := &plan{CreateRoom: in, server: s, by: by.User, profiles: make(map[matrix.UserID]profile)}
+	if p.Preset == "" {
+		p.Preset = "private_chat"
+		if in.Public {
+			p.Preset = "public_chat"
+		}
+	}
+	var known bool
+	if p.preset, known = presets[p.Preset]; !known {
+		return nil, matrix.Errorf(matrix.InvalidParam, "there is no preset %q", p.Preset)
+	}
+	if p.Version == "" {
+		p.Version = s.version
+	}
+	if p.version, known = event.VersionOf(p.Version); !known {
+		return nil, matrix.Errorf(matrix.UnsupportedRoomVersion, "this server has no room version %q", p.Version)
+	}
+	for _, check := range []func(context.Context, matrix.Requester) error{p.readObjects, p.readUsers, p.readAlias} {
+		if err := check(ctx, by); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// readObjects parses what comes as JSON.
+func (p *plan) readObjects(context.Context, matrix.Requester) (err error) {
+	if p.creation, err = readObject(p.CreationContent, "creation_content"); err != nil {
+		return err
+	}
+	if p.levels, err = readObject(p.PowerLevels, "power_level_content_override"); err != nil {
+		return err
+	}
+	if len(p.InitialState) > maxInitialState {
+		return matrix.Errorf(matrix.InvalidParam, "more than %d pieces of initial state", maxInitialState)
+	}
+	return nil
+}
+
+func readObject(raw []byte, name string) (map[string]json.RawMessage, error) {
+	fields := make(map[string]json.RawMessage)
+	if len(raw) == 0 {
+		return fields, nil
+	}
+	text, err := canonical.JSON(raw, canonical.Strict)
+	if err != nil {
+		return nil, err
+	}
+	if text[0] != '{' {
+		return nil, matrix.Errorf(matrix.BadJSON, "%q must be an object", name)
+	}
+	for key, value := range canonical.Fields(text) {
+		fields[key] = value
+	}
+	return fields, nil
+}
+
+// readUsers checks who is invited, and reads the profiles of all that are named in the room.
+func (p *plan) readUsers(ctx context.Context, by matrix.Requester) (err error) {
+	if len(p.Invite) > maxFirstInvites {
+		return matrix.Errorf(matrix.InvalidParam, "more than %d invites", maxFirstInvites)
+	}
+	for _, user := range append([]matrix.UserID{p.by}, p.Invite...) {
+		if err := p.server.checkInvitee(by, user); err != nil {
+			return err
+		}
+		if _, known := p.profiles[user]; known && user != p.by {
+			continue
+		}
+		if p.profiles[user], err = p.server.profileOf(ctx, user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan) readAlias(ctx context.Context, _ matrix.Requester) (err error) {
+	if p.AliasName == "" {
+		return nil
+	}
+	p.alias, err = matrix.ParseRoomAlias("#" + p.AliasName + ":" + string(p.server.name))
+	if err != nil {
+		return err
+	}
+	_, taken, err := rooms.ByAlias(ctx, p.server.db, p.alias)
+	if err == nil && taken {
+		err = roomInUse(p.alias)
+	}
+	return err
+}
+
+// build adds the events of a new room, in the order that the specification has them.
+func (p *plan) build(ctx context.Context, st *step) error {
+	for _, part := range []func(context.Context, *step) error{
+		p.create, p.joinCreator, p.setPowerLevels, p.setAlias, p.setPreset, p.setInitialState, p.describe, p.invite,
+	} {
+		if err := part(ctx, st); err != nil {
+			return err
+		}
+	}
+	if p.Public {
+		return st.list(ctx, true)
+	}
+	return nil
+}
+
+// create adds m.room.create, and with it gives the room its ID.
+// https://spec.matrix.org/v1.19/client-server-api/#mroomcreate
+func (p *plan) create(ctx context.Context, st *step) error {
+	content := make(map[string]any, len(p.creation)+2)
+	for key, value := range p.creation {
+		content[key] = value
+	}
+	content["room_version"] = p.version.ID
+	if delete(content, "creator"); p.version.Creator == event.CreatorInContent {
+		content["creator"] = p.by
+	}
+	if p.version.AdditionalCreators {
+		creators, err := p.additionalCreators()
+		if err != nil {
+			return err
+		}
+		if delete(content, "additional_creators"); len(creators) > 0 {
+			content["additional_creators"] = creators
+		}
+	}
+	if p.version.RoomIDs == event.ChosenRoomIDs {
+		opaque := make([]byte, 15)
+		if _, err := io.ReadFull(p.server.rand, opaque); err != nil {
+			return fmt.Errorf("choose a room ID: %w", err)
+		}
+		st.room.ID = matrix.RoomID("!" + base64.RawURLEncoding.EncodeToString(opaque) + ":" + string(p.server.name))
+	}
+	ev, err := p.set(ctx, st, event.Key{Type: event.TypeCreate}, content)
+	if err == nil {
+		st.room.ID = ev.RoomID
+		st.source.room = st.room
+	}
+	return err
+}
+
+// additionalCreators are those asked for, and in a trusted chat the invited; each once, without the
+// creator.
+func (p *plan) additionalCreators() ([]matrix.UserID, error) {
+	var asked []string
+	if raw, ok := p.creation["additional_creators"]; ok {
+		if err := json.Unmarshal(raw, &asked); err != nil {
+			return nil, matrix.Errorf(matrix.InvalidParam, "\"additional_creators\" must be a list of user IDs")
+		}
+	}
+	var creators []matrix.UserID
+	add := func(user matrix.UserID) {
+		if user != p.by && !slices.Contains(creators, user) {
+			creators = append(creators, user)
+		}
+	}
+	for _, text := range asked {
+		user, err := matrix.ParseUserID(text)
+		if err != nil {
+			return nil, err
+		}
+		add(user)
+	}
+	if p.preset.equalInvitees {
+		for _, user := range p.Invite {
+			add(user)
+		}
+	}
+	return creators, nil
+}
+
+func (p *plan) joinCreator(ctx context.Context, st *step) error {
+	return st.setMember(ctx, p.by, memberChange{target: p.by, membership: event.Join, profile: p.profiles[p.by]})
+}
+
+// setPowerLevels adds m.room.power_levels: the default, with what was asked for laid over it.
+func (p *plan) setPowerLevels(ctx context.Context, st *step) error {
+	tombstone, users := 100, make(map[matrix.UserID]int)
+	if p.version.CreatorsOutOfLevels {
+		tombstone = 150 // the specification wants it above the level of state
+	} else {
+		users[p.by] = 100
+		for _, user := range p.Invite {
+			if p.preset.equalInvitees {
+				users[user] = 100
+			}
+		}
+	}
+	content := map[string]any{
+		"users": users, "users_default": 0, "events_default": 0, "state_default": 50,
+		"ban": 50, "kick": 50, "redact": 50, "invite": p.preset.inviteLevel,
+		"events": map[string]int{
+			typeName: 50, typeAvatar: 50, typeCanonicalAlias: 50, typeTombstone: tombstone,
+			event.TypePowerLevels: 100, event.TypeHistoryVisibility: 100, typeServerACL: 100, typeEncryption: 100,
+		},
+	}
+	for key, value := range p.levels {
+		content[key] = value
+	}
+	_, err := p.set(ctx, st, powerKey, content)
+	return err
+}
+
+func (p *plan) setAlias(ctx context.Context, st *step) error {
+	if p.alias == "" {
+		return nil
+	}
+	st.aliases = append(st.aliases, rooms.Alias{Alias: p.alias, RoomNum: st.room.Num, Room: st.room.ID, Creator: p.by})
+	_, err := p.set(ctx, st, event.Key{Type: typeCanonicalAlias}, map[string]any{"alias": p.alias})
+	return err
+}
+
+// setPreset adds what the preset stands for, but what initial state has in its place.
+func (p *plan) setPreset(ctx context.Context, st *step) error {
+	for _, piece := range []struct{ typ, field, value string }{
+		{event.TypeJoinRules, "join_rule", p.preset.joinRule},
+		{event.TypeHistoryVisibility, "history_visibility", "shared"},
+		{typeGuestAccess, "guest_access", p.preset.guestAccess},
+	} {
+		key := event.Key{Type: piece.typ}
+		if slices.ContainsFunc(p.InitialState, func(s InitialState) bool { return s.key() == key }) {
+			continue
+		}
+		if _, err := p.set(ctx, st, key, map[string]any{piece.field: piece.value}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s InitialState) key() event.Key { return event.Key{Type: s.Type, StateKey: s.StateKey} }
+
+func (p *plan) setInitialState(ctx context.Context, st *step) error {
+	for _, piece := range p.InitialState {
+		overridden := piece.key() == event.Key{Type: typeName} && p.Name != "" || piece.key() == event.Key{Type: typeTopic} && p.Topic != ""
+		if overridden {
+			continue
+		}
+		content, err := canonical.JSON(piece.Content, canonical.Strict)
+		if err != nil {
+			return err
+		}
+		if err := st.checkState(ctx, matrix.Requester{User: p.by}, piece.key(), content); err != nil {
+			return err
+		}
+		_, err = st.add(ctx, draft{typ: piece.Type, stateKey: &piece.StateKey, sender: p.by, content: content})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// describe adds name and topic.
+func (p *plan) describe(ctx context.Context, st *step) error {
+	if p.Name != "" {
+		if _, err := p.set(ctx, st, event.Key{Type: typeName}, map[string]any{"name": p.Name}); err != nil {
+			return err
+		}
+	}
+	if p.Topic == "" {
+		return nil
+	}
+	text := []map[string]string{{"body": p.Topic, "mimetype": "text/plain"}}
+	_, err := p.set(ctx, st, event.Key{Type: typeTopic}, map[string]any{
+		"topic": p.Topic, "m.topic": map[string]any{"m.text": text},
+	})
+	return err
+}
+
+func (p *plan) invite(ctx context.Context, st *step) error {
+	done := map[matrix.UserID]bool{p.by: true}
+	for _, user := range p.Invite {
+		if done[user] {
+			continue
+		}
+		done[user] = true
+		invited := memberChange{target: user, membership: event.Invite, direct: p.Direct, profile: p.profiles[user]}
+		if err := st.setMember(ctx, p.by, invited); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// set adds a state event of the creator.
+func (p *plan) set(ctx context.Context, st *step, key event.Key, content map[string]any) (*rooms.Event, error) {
+	raw, err := canonical.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
+	if key.Type == event.TypePowerLevels {
+		if err := st.checkPowerLevels(raw); err != nil {
+			return nil, err
+		}
+	}
+	return st.add(ctx, draft{typ: key.Type, stateKey: &key.StateKey, sender: p.by, content: raw})
+}

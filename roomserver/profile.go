@@ -1,0 +1,74 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// roomsAtOnce is how many rooms of one user are changed at the same time.
+const roomsAtOnce = 8
+
+// ProfileChanged carries the profile of a user into the rooms that it is in.
+// https://spec.matrix.org/v1.19/client-server-api/#events-on-change-of-profile-information
+func (s *Server) ProfileChanged(ctx context.Context, user matrix.UserID) error {
+	shown, err := s.profileOf(ctx, user)
+	if err != nil {
+		return err
+	}
+	change := memberChange{target: user, membership: event.Join, profile: shown}
+	return s.everywhere(ctx, user, func(ctx context.Context, m rooms.Membership) error {
+		if m.Membership != event.Join {
+			return nil
+		}
+		return s.do(ctx, m.Room, func(ctx context.Context, st *step) error {
+			now, ev, err := st.member(ctx, user)
+			if err != nil || now != event.Join {
+				return err
+			}
+			content, err := change.content()
+			if err != nil || string(content) == string(ev.Content) {
+				return err
+			}
+			return st.setMember(ctx, user, change)
+		})
+	})
+}
+
+// LeaveAll takes a user out of all rooms, and rejects its invites: its account ends.
+func (s *Server) LeaveAll(ctx context.Context, user matrix.UserID) error {
+	return s.everywhere(ctx, user, func(ctx context.Context, m rooms.Membership) error {
+		switch m.Membership {
+		case event.Join, event.Invite, event.Knock:
+			return s.Leave(ctx, matrix.Requester{Account: user, User: user}, m.Room, "")
+		}
+		return nil
+	})
+}
+
+// everywhere does something in each room of a user. A room that fails does not keep the others from it.
+func (s *Server) everywhere(ctx context.Context, user matrix.UserID, do func(context.Context, rooms.Membership) error) error {
+	all, err := rooms.MembershipsOfUser(ctx, s.db, user, 0)
+	if err != nil {
+		return fmt.Errorf("find the rooms of %s: %w", user, err)
+	}
+	failed := make([]error, len(all))
+	var group errgroup.Group
+	group.SetLimit(roomsAtOnce)
+	for i, m := range all {
+		group.Go(func() error {
+			failed[i] = do(ctx, m)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return errors.Join(failed...)
+}

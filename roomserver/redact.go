@@ -1,0 +1,166 @@
+package roomserver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// A RedactEvent asks for the content of an event to be removed.
+type RedactEvent struct {
+	Room   matrix.RoomID
+	Event  matrix.EventID
+	Reason string
+	Txn    Txn
+}
+
+// Redact redacts an event: one's own, or with the power to redact any.
+// https://spec.matrix.org/v1.19/client-server-api/#redactions
+func (s *Server) Redact(ctx context.Context, by matrix.Requester, in RedactEvent) (matrix.EventID, error) {
+	content := map[string]any{}
+	if in.Reason != "" {
+		content["reason"] = in.Reason
+	}
+	raw, err := canonical.Marshal(content)
+	if err != nil {
+		return "", err
+	}
+	return s.once(ctx, by, in.Txn, func(ctx context.Context, txn sentAs) (matrix.EventID, error) {
+		return s.addOne(ctx, in.Room, func(ctx context.Context, st *step) (draft, error) {
+			if err := st.mustBeJoined(ctx, by.User); err != nil {
+				return draft{}, err
+			}
+			if err := st.mayRedact(ctx, by.User, in.Event); err != nil {
+				return draft{}, err
+			}
+			return draft{typ: event.TypeRedaction, sender: by.User, content: raw, redacts: in.Event, txn: txn}, nil
+		})
+	})
+}
+
+// mayRedact is stricter than the rules of the room, by which any user of a server may redact the events
+// of all of its users.
+func (st *step) mayRedact(ctx context.Context, user matrix.UserID, id matrix.EventID) error {
+	target, err := st.eventByID(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case target == nil:
+		return matrix.Errorf(matrix.NotFound, "there is no event %s in %s", id, st.room.ID)
+	case target.Sender != user && st.tip.levels.User(user) < st.tip.levels.Redact():
+		return matrix.Errorf(matrix.Forbidden, "%s may not redact events of %s", user, target.Sender)
+	}
+	return nil
+}
+
+// eventByID returns an event of the room, nil if there is none, also if it is not committed yet.
+func (st *step) eventByID(ctx context.Context, id matrix.EventID) (*rooms.Event, error) {
+	for _, ev := range st.fresh {
+		if ev.ID == id {
+			return ev, nil
+		}
+	}
+	if ev := st.source.flights.byID(id); ev != nil {
+		return ev, nil
+	}
+	ev, _, err := rooms.EventByID(ctx, st.server.db, st.room, id)
+	if err != nil {
+		return nil, fmt.Errorf("find event %s of %s: %w", id, st.room.ID, err)
+	}
+	return ev, nil
+}
+
+// redact applies a redaction to its target, or to its own event the redactions that waited for it.
+func (st *step) redact(ctx context.Context, added *rooms.NewEvent) error {
+	if len(st.tip.pending[added.ID]) > 0 {
+		if err := st.redactArrived(ctx, added); err != nil {
+			return err
+		}
+	}
+	if added.Type != event.TypeRedaction || added.Redacts == "" {
+		return nil
+	}
+	target, err := st.eventByID(ctx, added.Redacts)
+	switch {
+	case err != nil:
+		return err
+	case target == nil:
+		added.Waiting = added.Redacts
+		st.tip.await(added.Redacts, added.Num)
+		return nil
+	case target.RedactedBy != 0 || !redactionApplies(added.Event, target, st.tip.levels):
+		return nil
+	}
+	redacted, err := redactedForm(target, added.Num)
+	if err != nil {
+		return err
+	}
+	added.Redactions = append(added.Redactions, rooms.Redaction{Target: target.Num, By: added.Num, JSON: redacted.JSON})
+	added.Redacted = append(added.Redacted, target.Num)
+	st.redacted = append(st.redacted, redacted)
+	st.fresh[redacted.Num] = redacted
+	st.tip.keepRedacted(redacted)
+	return nil
+}
+
+// redactArrived puts the redacted form in the place of an event for which a redaction was waiting. Each
+// is judged by the state before it.
+func (st *step) redactArrived(ctx context.Context, added *rooms.NewEvent) error {
+	waiting, err := st.server.eventsOf(ctx, st.source, st.tip.pending[added.ID])
+	if err != nil {
+		return err
+	}
+	st.tip.arrived(added.ID)
+	added.Arrived = append(added.Arrived, added.ID)
+	for _, redaction := range waiting {
+		levels, err := st.levelsBefore(ctx, redaction)
+		if err != nil {
+			return err
+		}
+		if !redactionApplies(redaction, added.Event, levels) {
+			continue
+		}
+		redacted, err := redactedForm(added.Event, redaction.Num)
+		if err != nil {
+			return err
+		}
+		added.Event = redacted
+		added.Redactions = append(added.Redactions, rooms.Redaction{Target: added.Num, By: redaction.Num, JSON: redacted.JSON})
+		if redacted.IsState() {
+			st.tip.keep(redacted)
+		}
+		return nil
+	}
+	return nil
+}
+
+func (st *step) levelsBefore(ctx context.Context, ev *rooms.Event) (*auth.PowerLevels, error) {
+	tree := st.server.StateAt(st.room, ev.StateBefore).tree
+	found, err := st.server.stateEvents(ctx, st.source, tree, []event.Key{powerKey})
+	if err != nil {
+		return nil, err
+	}
+	levels := auth.Levels(st.room.Version, plain(st.tip.create), plain(found[0]))
+	return &levels, nil
+}
+
+// redactionApplies says whether an accepted redaction has an effect on its target.
+// https://spec.matrix.org/v1.19/rooms/v3/#handling-redactions
+func redactionApplies(redaction, target *rooms.Event, levels *auth.PowerLevels) bool {
+	return redaction.Sender.Server() == target.Sender.Server() || levels.User(redaction.Sender) >= levels.Redact()
+}
+
+func redactedForm(target *rooms.Event, by int64) (*rooms.Event, error) {
+	ev, err := event.Load(target.Version, target.ID, target.RedactedJSON())
+	if err != nil {
+		return nil, fmt.Errorf("redact %s: %w", target.ID, err)
+	}
+	redacted := *target
+	redacted.Event, redacted.RedactedBy = ev, by
+	return &redacted, nil
+}

@@ -1,0 +1,147 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+)
+
+// A SendEvent is an event to be sent that is not state.
+type SendEvent struct {
+	Room    matrix.RoomID
+	Type    string
+	Content []byte // JSON object
+	Txn     Txn
+	TS      int64 // origin_server_ts in ms, for application services; 0: now
+}
+
+// Send sends a message event. A repeat with the same transaction ID is answered with the first event.
+// https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid
+func (s *Server) Send(ctx context.Context, by matrix.Requester, in SendEvent) (matrix.EventID, error) {
+	d := draft{typ: in.Type, sender: by.User, content: in.Content, ts: in.TS}
+	if err := checkGuest(by, in.Type, nil); err != nil {
+		return "", err
+	}
+	if in.Type == event.TypeRedaction {
+		target, err := redactsOf(in.Content)
+		if err != nil {
+			return "", err
+		}
+		d.redacts = target
+	}
+	return s.once(ctx, by, in.Txn, func(ctx context.Context, txn sentAs) (matrix.EventID, error) {
+		d.txn = txn
+		return s.addOne(ctx, in.Room, func(ctx context.Context, st *step) (draft, error) {
+			if err := st.mustBeJoined(ctx, by.User); err != nil {
+				return d, err
+			}
+			if d.redacts != "" {
+				return d, st.mayRedact(ctx, by.User, d.redacts)
+			}
+			return d, nil
+		})
+	})
+}
+
+// redactsOf reads the target of a redaction that was sent like any other event.
+func redactsOf(content []byte) (matrix.EventID, error) {
+	content, err := canonical.JSON(content, canonical.Strict)
+	if err != nil {
+		return "", err
+	}
+	text, ok := canonical.String(canonical.Get(content, "redacts"))
+	if !ok {
+		return "", matrix.Errorf(matrix.BadJSON, "a redaction must name the event it redacts, as \"redacts\"")
+	}
+	return matrix.ParseEventID(text)
+}
+
+// checkGuest: guests may send messages and change their own membership, and nothing else.
+// https://spec.matrix.org/v1.19/client-server-api/#guest-access
+func checkGuest(by matrix.Requester, typ string, stateKey *string) error {
+	speaks := stateKey == nil && typ == event.TypeMessage
+	moves := stateKey != nil && typ == event.TypeMember && *stateKey == string(by.User)
+	if by.Guest && !speaks && !moves {
+		return matrix.Errorf(matrix.GuestAccessForbidden, "guests may not send %s events", typ)
+	}
+	return nil
+}
+
+// A SendState is a state event to be sent.
+type SendState struct {
+	Room     matrix.RoomID
+	Type     string
+	StateKey string
+	Content  []byte // JSON object
+	TS       int64  // as in SendEvent
+}
+
+// SendState changes a piece of the room's state. Where it already is as asked, by the same sender, the
+// event that made it so is the answer.
+// https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey
+func (s *Server) SendState(ctx context.Context, by matrix.Requester, in SendState) (matrix.EventID, error) {
+	if err := checkGuest(by, in.Type, &in.StateKey); err != nil {
+		return "", err
+	}
+	content, err := canonical.JSON(in.Content, canonical.Strict)
+	if err != nil {
+		return "", err
+	}
+	key := event.Key{Type: in.Type, StateKey: in.StateKey}
+	d := draft{typ: in.Type, stateKey: &in.StateKey, sender: by.User, content: content, ts: in.TS}
+	return s.addOne(ctx, in.Room, func(ctx context.Context, st *step) (draft, error) {
+		if err := st.checkState(ctx, by, key, content); err != nil {
+			return d, err
+		}
+		found, err := st.lookup(ctx, key)
+		if err != nil {
+			return d, err
+		}
+		if now := found[0]; now != nil && now.Sender == by.User && string(now.Content) == string(content) {
+			return d, alreadySo{now.ID}
+		}
+		return d, nil
+	})
+}
+
+// alreadySo ends a task that need not add its event: there is one like it.
+type alreadySo struct{ id matrix.EventID }
+
+func (alreadySo) Error() string { return "roomserver: there is such an event already" }
+
+// addOne adds the event that decide drafts, and returns its ID when it is committed.
+func (s *Server) addOne(ctx context.Context, room matrix.RoomID, decide func(context.Context, *step) (draft, error)) (matrix.EventID, error) {
+	var id matrix.EventID
+	err := s.do(ctx, room, func(ctx context.Context, st *step) error {
+		d, err := decide(ctx, st)
+		var already alreadySo
+		if errors.As(err, &already) {
+			id = already.id
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		ev, err := st.add(ctx, d)
+		if err == nil {
+			id = ev.ID
+		}
+		return err
+	})
+	if err != nil {
+		return "", notThere(room, err)
+	}
+	return id, nil
+}
+
+// notThere answers for a room that this server does not know as for one that the user is not in: who
+// is outside learns nothing of rooms.
+func notThere(room matrix.RoomID, err error) error {
+	if errors.As(err, new(noRoomError)) {
+		return matrix.Errorf(matrix.Forbidden, "you are not in %s", room)
+	}
+	return err
+}

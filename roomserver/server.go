@@ -1,0 +1,146 @@
+// Package roomserver is the only writer of rooms.
+//
+// A room has one owner, which takes one piece of work at a time and holds in memory what the next
+// event stands on: forward extremities, current state, power levels. A piece of work is a step: a
+// function from what the room is to what it becomes and what is to be stored for that. The owner may
+// step on from what is queued but not yet committed; should that commit fail, it goes back to the
+// last committed state, and the work that built on it is done again. Nobody is answered, and nothing
+// is shown, before it is committed.
+//
+// Errors that a caller may see are matrix.Errors. What events look like to a client, and which of them
+// a user may see, is the business of roomserver/view; typing and presence are in roomserver/ephemeral.
+package roomserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Settings are the parts a Server is made of. All are required.
+type Settings struct {
+	DB             *storage.DB
+	ServerName     matrix.ServerName
+	Key            signing.Key
+	Profiles       Profiles
+	DefaultVersion matrix.RoomVersion // of new rooms
+	Now            func() time.Time
+	Rand           io.Reader
+	Log            *slog.Logger
+}
+
+// Profiles tells how users of this server show themselves. accounts implements it.
+type Profiles interface {
+	// Profile returns a JSON value for each field of a profile; NotFound for a user who does not exist.
+	Profile(ctx context.Context, user matrix.UserID) (map[string]json.RawMessage, error)
+}
+
+// What the caches of all rooms together may take.
+const (
+	treeCacheBytes   = 64 << 20
+	eventCacheBytes  = 64 << 20
+	roomCacheEntries = 50_000
+)
+
+// A Server serves the rooms of one database.
+type Server struct {
+	db       *storage.DB
+	name     matrix.ServerName
+	key      signing.Key
+	profiles Profiles
+	version  matrix.RoomVersion
+	now      func() time.Time
+	rand     io.Reader
+	log      *slog.Logger
+
+	trees       *statetree.Store
+	hasher      statetree.Hasher
+	events      *lru[int64, *rooms.Event]       // committed events by number
+	known       *lru[matrix.RoomID, rooms.Room] // what never changes about rooms
+	txns        *txns
+	generations atomic.Int64 // of owners: never one twice
+	redactions  atomic.Int64 // committed ones, counted before they reach the cache
+
+	mu     sync.Mutex
+	owners map[matrix.RoomID]*owner
+}
+
+// New makes a Server. It works at once; Run tidies up after it.
+func New(s Settings) *Server {
+	hasher := statetree.NewHasher(s.DB.Secret())
+	return &Server{
+		db: s.DB, name: s.ServerName, key: s.Key, profiles: s.Profiles, version: s.DefaultVersion,
+		now: s.Now, rand: s.Rand, log: s.Log,
+		hasher: hasher,
+		trees: statetree.New(statetree.Settings{
+			Hasher: hasher, Loader: nodeLoader{s.DB}, CacheBytes: treeCacheBytes,
+			NextID: func() statetree.NodeID { return statetree.NodeID(s.DB.NextNumber()) },
+		}),
+		events: newLRU[int64, *rooms.Event](eventCacheBytes),
+		known:  newLRU[matrix.RoomID, rooms.Room](roomCacheEntries),
+		txns:   newTxns(s.DB.Secret()),
+		owners: make(map[matrix.RoomID]*owner),
+	}
+}
+
+// sweepEvery is how often Run looks for idle rooms.
+const sweepEvery = time.Minute
+
+// Run unloads idle rooms until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.sweep(s.now())
+		}
+	}
+}
+
+// ServerName is the name this server's users and events carry.
+func (s *Server) ServerName() matrix.ServerName { return s.name }
+
+// Room returns what never changes about a room: NotFound if this server does not know it.
+func (s *Server) Room(ctx context.Context, id matrix.RoomID) (rooms.Room, error) {
+	if room, ok := s.known.get(id); ok {
+		return room, nil
+	}
+	room, found, err := rooms.ByID(ctx, s.db, id)
+	switch {
+	case err != nil:
+		return rooms.Room{}, fmt.Errorf("find room %s: %w", id, err)
+	case !found:
+		return rooms.Room{}, noRoomError{matrix.Errorf(matrix.NotFound, "this server does not know the room %s", id)}
+	}
+	s.known.add(id, room, 1)
+	return room, nil
+}
+
+// noRoomError says that this server is not in a room, or knows nothing of it.
+type noRoomError struct{ answer *matrix.Error }
+
+func (e noRoomError) Error() string { return e.answer.Error() }
+func (e noRoomError) Unwrap() error { return e.answer }
+
+func (s *Server) isLocal(user matrix.UserID) bool { return user.Server() == s.name }
+
+// nodeLoader reads state trees from the database.
+type nodeLoader struct{ db *storage.DB }
+
+func (l nodeLoader) Nodes(ctx context.Context, ids []statetree.NodeID, found func(statetree.NodeID, []byte) error) error {
+	return rooms.StateNodes(ctx, l.db, ids, found)
+}

@@ -1,0 +1,143 @@
+package roomserver
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// A tip is a room at one moment, with all that its next event stands on. It is a value: a step takes
+// one and makes the next, and what it points to is never changed.
+type tip struct {
+	state       statetree.Tree
+	extremities []*rooms.Event
+	depth       int64 // the greatest of the extremities
+	joined      int64
+	invited     int64
+	listed      bool // in the directory
+
+	create    *rooms.Event
+	power     *rooms.Event // m.room.power_levels; nil if there is none
+	joinRules *rooms.Event // nil if there is none
+	levels    *auth.PowerLevels
+
+	// pending has the redactions whose target has not come yet. A step that changes it copies it.
+	pending map[matrix.EventID][]int64
+}
+
+var (
+	createKey    = event.Key{Type: event.TypeCreate}
+	powerKey     = event.Key{Type: event.TypePowerLevels}
+	joinRulesKey = event.Key{Type: event.TypeJoinRules}
+)
+
+// loadTip reads a room as its last commit left it.
+func (s *Server) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
+	head, found, err := rooms.HeadOf(ctx, s.db, room.Num)
+	if err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if !found {
+		return nil, noRoomError{matrix.Errorf(matrix.NotFound, "this server is not in %s", room.ID)}
+	}
+	t := &tip{state: statetree.At(head.Root), depth: head.Depth, joined: head.Joined, invited: head.Invited}
+	from := source{room: room}
+	if t.extremities, err = s.eventsOf(ctx, from, head.Extremities); err != nil {
+		return nil, err
+	}
+	kept, err := s.stateEvents(ctx, from, t.state, []event.Key{createKey, powerKey, joinRulesKey})
+	if err != nil {
+		return nil, err
+	}
+	t.create, t.power, t.joinRules = kept[0], kept[1], kept[2]
+	t.parseLevels(room.Version)
+	if t.listed, err = rooms.IsPublished(ctx, s.db, room.Num); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.pending, err = rooms.PendingRedactions(ctx, s.db, room.Num); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	return t, nil
+}
+
+func (t *tip) parseLevels(v *event.Version) {
+	levels := auth.Levels(v, plain(t.create), plain(t.power))
+	t.levels = &levels
+}
+
+// plain is the event within, nil for nil.
+func plain(ev *rooms.Event) *event.Event {
+	if ev == nil {
+		return nil
+	}
+	return ev.Event
+}
+
+// keep takes up a state event that the tip holds parsed. It also replaces one by its redacted form.
+func (t *tip) keep(ev *rooms.Event) {
+	switch ev.StateID() {
+	case createKey:
+		t.create = ev
+	case powerKey:
+		t.power = ev
+	case joinRulesKey:
+		t.joinRules = ev
+		return
+	default:
+		return
+	}
+	t.parseLevels(ev.Version)
+}
+
+// keepRedacted puts the redacted form of an event in the place of the event.
+func (t *tip) keepRedacted(ev *rooms.Event) {
+	for _, kept := range []*rooms.Event{t.create, t.power, t.joinRules} {
+		if kept != nil && kept.Num == ev.Num {
+			t.keep(ev)
+		}
+	}
+}
+
+// count follows a member event in the numbers of members.
+func (t *tip) count(before, after event.Membership) {
+	add := func(m event.Membership, n int64) {
+		switch m {
+		case event.Join:
+			t.joined += n
+		case event.Invite:
+			t.invited += n
+		}
+	}
+	add(before, -1)
+	add(after, 1)
+}
+
+// await notes a redaction whose target has not come.
+func (t *tip) await(target matrix.EventID, redaction int64) {
+	t.pending = maps.Clone(t.pending)
+	if t.pending == nil {
+		t.pending = make(map[matrix.EventID][]int64)
+	}
+	t.pending[target] = append(t.pending[target][:len(t.pending[target]):len(t.pending[target])], redaction)
+}
+
+// arrived forgets the redactions that waited for a target.
+func (t *tip) arrived(target matrix.EventID) {
+	t.pending = maps.Clone(t.pending)
+	delete(t.pending, target)
+}
+
+// head is what is stored of the tip.
+func (t *tip) head(room rooms.Room) rooms.Head {
+	h := rooms.Head{RoomNum: room.Num, Root: t.state.Root(), Depth: t.depth, Joined: t.joined, Invited: t.invited}
+	for _, ev := range t.extremities {
+		h.Extremities = append(h.Extremities, ev.Num)
+	}
+	return h
+}

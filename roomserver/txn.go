@@ -1,0 +1,134 @@
+package roomserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// A Txn is the transaction ID of a request, by which a repeat is known. The zero Txn is none.
+// https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
+type Txn struct {
+	Path string // of the request, without the ID
+	ID   string
+}
+
+// sentAs is what is stored of a transaction with its event.
+type sentAs struct {
+	key    int64 // 0: none
+	device matrix.DeviceID
+	id     string
+}
+
+// maxRecentTxns bounds the transactions of which the event is at hand.
+const maxRecentTxns = 20_000
+
+// txns are the transactions in flight and the recent ones.
+type txns struct {
+	secret [16]byte
+	recent *lru[int64, matrix.EventID]
+
+	mu     sync.Mutex
+	flying map[int64]*txnCall
+}
+
+type txnCall struct {
+	done chan struct{} // closed after id and err were set
+	id   matrix.EventID
+	err  error
+}
+
+func newTxns(secret [16]byte) *txns {
+	return &txns{secret: secret, recent: newLRU[int64, matrix.EventID](maxRecentTxns), flying: make(map[int64]*txnCall)}
+}
+
+// key is a keyed hash of all that makes a transaction what it is; never 0.
+func (t *txns) key(by matrix.Requester, txn Txn) int64 {
+	b := make([]byte, 0, 256)
+	b = append(b, t.secret[:]...)
+	for _, part := range [...]string{string(by.User), string(by.Device), txn.Path, txn.ID} {
+		b = binary.AppendUvarint(b, uint64(len(part)))
+		b = append(b, part...)
+	}
+	sum := sha256.Sum256(b)
+	return int64(binary.LittleEndian.Uint64(sum[:]) | 1)
+}
+
+// begin joins a transaction that is in flight, or begins it.
+func (t *txns) begin(key int64) (call *txnCall, first bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if call = t.flying[key]; call != nil {
+		return call, false
+	}
+	call = &txnCall{done: make(chan struct{})}
+	t.flying[key] = call
+	return call, true
+}
+
+func (t *txns) end(key int64, call *txnCall) {
+	if call.err == nil {
+		t.recent.add(key, call.id, 1)
+	}
+	t.mu.Lock()
+	delete(t.flying, key)
+	t.mu.Unlock()
+	close(call.done)
+}
+
+// once sends something at most once for a transaction. A repeat gets the ID of the first event: from
+// memory, from the database, or, if the first is still in flight, when it has landed.
+func (s *Server) once(ctx context.Context, by matrix.Requester, txn Txn, send func(context.Context, sentAs) (matrix.EventID, error)) (matrix.EventID, error) {
+	if txn.ID == "" {
+		return send(ctx, sentAs{})
+	}
+	as := sentAs{key: s.txns.key(by, txn), device: by.Device, id: txn.ID}
+	if id, ok := s.txns.recent.get(as.key); ok {
+		return id, nil
+	}
+	call, first := s.txns.begin(as.key)
+	if !first {
+		select {
+		case <-call.done:
+			return call.id, call.err
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+	call.err = errAbandoned // stands if send panics
+	defer s.txns.end(as.key, call)
+	// Others may wait for the outcome, so it no longer hangs on this caller's patience.
+	call.id, call.err = s.sendOnce(context.WithoutCancel(ctx), as, send)
+	return call.id, call.err
+}
+
+var errAbandoned = errors.New("roomserver: a transaction was given up")
+
+func (s *Server) sendOnce(ctx context.Context, as sentAs, send func(context.Context, sentAs) (matrix.EventID, error)) (matrix.EventID, error) {
+	if id, ok, err := s.sent(ctx, as); ok || err != nil {
+		return id, err
+	}
+	id, err := send(ctx, as)
+	if errors.Is(err, storage.ErrDuplicate) {
+		// Another node was faster.
+		if earlier, ok, found := s.sent(ctx, as); ok || found != nil {
+			return earlier, found
+		}
+	}
+	return id, err
+}
+
+func (s *Server) sent(ctx context.Context, as sentAs) (matrix.EventID, bool, error) {
+	id, found, err := rooms.SentAs(ctx, s.db, as.key)
+	if err != nil {
+		return "", false, fmt.Errorf("look for a transaction: %w", err)
+	}
+	return id, found, nil
+}
