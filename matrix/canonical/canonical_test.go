@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/myelin-chat/myelin/matrix"
@@ -188,6 +189,35 @@ func TestAppendKeepsWhatWasThere(t *testing.T) {
 		if err != nil || string(got) != "x:"+string(want) {
 			t.Errorf("%s: got %s, %v, want x:%s", text, got, err, want)
 		}
+	}
+}
+
+// TestConcurrent has good and bad texts use the pooled scanners in turns.
+func TestConcurrent(t *testing.T) {
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for seed := range uint64(20) {
+				g := generator{rand.New(rand.NewPCG(seed, 3))}
+				text := g.value(0)
+				_, _ = canonical.JSON([]byte(`{"b":[1,{"z":"\/","y":`+text), lenient)
+				compareWithOracle(t, []byte(text))
+			}
+		})
+	}
+	group.Wait()
+}
+
+// TestManyMembers goes past where the sort changes its way.
+func TestManyMembers(t *testing.T) {
+	for n := range 40 {
+		var members []string
+		for i := range n {
+			members = append(members, fmt.Sprintf(`"%d":%d`, i*7919%41, i))
+		}
+		compareWithOracle(t, []byte("{"+strings.Join(members, ",")+"}"))
+		members = append(members, `"\u0030":"again"`, `"0":"and again"`)
+		compareWithOracle(t, []byte("{"+strings.Join(members, ",")+"}"))
 	}
 }
 
