@@ -3,6 +3,7 @@ package event
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"slices"
 	"strconv"
 
 	"github.com/myelin-chat/myelin/matrix"
@@ -10,7 +11,8 @@ import (
 	"github.com/myelin-chat/myelin/matrix/signing"
 )
 
-// Proto is an event to be: what Build makes an Event of.
+// Proto is an event to be: what Build makes an Event of. Build keeps nothing of
+// it.
 type Proto struct {
 	Type           string
 	StateKey       *string
@@ -35,9 +37,13 @@ type Proto struct {
 // https://spec.matrix.org/v1.19/server-server-api/#adding-hashes-and-signatures-to-outgoing-events
 func Build(v *Version, p Proto, origin matrix.ServerName, k signing.Key) (*Event, error) {
 	e := &Event{
-		Version: v, RoomID: p.RoomID, Type: p.Type, Sender: p.Sender, StateKey: p.StateKey,
-		PrevEvents: p.PrevEvents, AuthEvents: p.AuthEvents,
+		Version: v, RoomID: p.RoomID, Type: p.Type, Sender: p.Sender,
+		PrevEvents: slices.Clone(p.PrevEvents), AuthEvents: slices.Clone(p.AuthEvents),
 		Depth: min(p.Depth, v.MaxDepth), OriginServerTS: p.OriginServerTS,
+	}
+	if p.StateKey != nil {
+		stateKey := *p.StateKey
+		e.StateKey = &stateKey
 	}
 	if err := e.checkFields(); err != nil {
 		return nil, err

@@ -132,6 +132,23 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
+// What Build was given may be used again, for another event.
+func TestBuildKeepsNothing(t *testing.T) {
+	v, key, stateKey := version(t, "11"), keyOf(t, testSeed), "one"
+	p := proto(v)
+	p.StateKey = &stateKey
+	e, err := Build(v, p, "example.org", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprint(describe(e))
+	stateKey, p.PrevEvents[0], p.AuthEvents[0] = "two", "$x", "$x"
+	clear(p.Content)
+	if got := fmt.Sprint(describe(e)); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
 func TestBuildClampsDepth(t *testing.T) {
 	key := keyOf(t, testSeed)
 	for _, v := range Versions() {

@@ -147,6 +147,11 @@ func Versions() []*Version { return slices.Clone(versions) }
 
 // chain builds the room versions, each from the one before.
 func chain() []*Version {
+	first := versions1to6()
+	return append(first, versions7to12(*first[len(first)-1])...)
+}
+
+func versions1to6() []*Version {
 	v1 := Version{
 		ID: "1", Stable: true, JSON: canonical.Lenient, MaxDepth: math.MaxInt64,
 		Redaction: redactionV1, EventIDSigner: true, CreateInAuthEvents: true,
@@ -181,6 +186,10 @@ func chain() []*Version {
 	v6.NotificationLevels = true
 	v6.Redaction = v5.Redaction.without(TypeAliases)
 
+	return []*Version{&v1, &v2, &v3, &v4, &v5, &v6}
+}
+
+func versions7to12(v6 Version) []*Version {
 	v7 := v6
 	v7.ID = "7"
 	v7.Knock = true
@@ -214,7 +223,7 @@ func chain() []*Version {
 	v12.AdditionalCreators = true
 	v12.CreatorsOutOfLevels = true
 
-	return []*Version{&v1, &v2, &v3, &v4, &v5, &v6, &v7, &v8, &v9, &v10, &v11, &v12}
+	return []*Version{&v7, &v8, &v9, &v10, &v11, &v12}
 }
 
 // Redaction says what the redaction algorithm leaves of an event.

@@ -132,7 +132,7 @@ func (c *check) membership(u matrix.UserID) event.Membership {
 
 // room checks what binds every event to its room.
 func (c *check) room() error {
-	// v11 rule 2.4, and v12 rule 2: there is a create event, and it is this
+	// v11 rule 2.4 and v12 rule 2: there is a create event, and it is this
 	// room's. That it was accepted is what makes it part of the state.
 	if c.create == nil {
 		return reject(c.roomRule(), "there is no create event")
@@ -221,11 +221,8 @@ func checkCreate(ev *event.Event) error {
 		return err
 	}
 	// v11 rule 1.3.
-	if raw := canonical.Get(ev.Content, "room_version"); raw != nil {
-		s, ok := canonical.String(raw)
-		if _, known := event.VersionOf(matrix.RoomVersion(s)); !ok || !known {
-			return reject("1.3", "room version %s is not known", raw)
-		}
+	if raw := canonical.Get(ev.Content, "room_version"); raw != nil && !isKnownVersion(raw) {
+		return reject("1.3", "room version %s is not known", raw)
 	}
 	// v1 rule 1.4, gone in v11.
 	if v.Creator == event.CreatorInContent && canonical.Get(ev.Content, "creator") == nil {
@@ -237,6 +234,12 @@ func checkCreate(ev *event.Event) error {
 	}
 	// v11 rule 1.4.
 	return nil
+}
+
+func isKnownVersion(raw []byte) bool {
+	s, ok := canonical.String(raw)
+	_, known := event.VersionOf(matrix.RoomVersion(s))
+	return ok && known
 }
 
 // checkCreateRoomID is v11 rule 1.2, which v12 has changed.

@@ -136,6 +136,32 @@ func TestCreateNeedsNoAuthEvents(t *testing.T) {
 	}
 }
 
+func TestRejectionText(t *testing.T) {
+	r := newRoom(t, version(t, "12"))
+	err := Check(r.msg(event.TypeMessage, nobody, `{}`), r.lookup)
+	if want := "auth rule 5: @nobody:c.org is not joined"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// Before version 11 a create event without creator makes a room that nobody
+// can be the first to join.
+func TestFirstJoinWithoutCreator(t *testing.T) {
+	r := newRoom(t, version(t, "10"))
+	r.create(`{}`)
+	if got := ruleOf(t, Check(firstJoin(alice)(r), r.lookup)); got != "4.3.7" {
+		t.Errorf("got rule %q, want 4.3.7", got)
+	}
+}
+
+// The token of a third-party invite may be the empty string.
+func TestNeededEmptyToken(t *testing.T) {
+	keys := Needed(version(t, "11"), event.TypeMember, dave, bob, []byte(`{"membership":"invite","third_party_invite":{"signed":{"token":""}}}`))
+	if want := (event.Key{Type: event.TypeThirdPartyInvite}); !slices.Contains(keys, want) {
+		t.Errorf("got %v, want %v among them", keys, want)
+	}
+}
+
 func TestStateOf(t *testing.T) {
 	r := newRoom(t, version(t, "12"))
 	first, second := r.member(bob, bob, "join"), r.member(bob, bob, "leave")
@@ -185,13 +211,13 @@ func TestThirdPartyWorkIsLimited(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := signing.EncodeBase64(make([]byte, 64))
-	for i := range maxSignatureChecks {
+	for i := range maxInviteSignatures {
 		if signed, err = signing.AddSignature(signed, matrix.ServerName(fmt.Sprintf("s%02d.org", i)), "ed25519:0", wrong); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if anySignatureMatches(signed, inviteKeys([]byte(fmt.Sprintf(`{"public_key":%q}`, signing.EncodeBase64(identityKey.Public()))))) {
-		t.Errorf("got the signature after %d wrong ones, want none looked at", maxSignatureChecks)
+		t.Errorf("got the signature after %d wrong ones, want none looked at", maxInviteSignatures)
 	}
 }
 

@@ -69,13 +69,14 @@ func (c *check) join() error {
 	if current == event.Ban {
 		return reject("4.3.3", "%s is banned", target)
 	}
+	expected := current == event.Invite || current == event.Join
 	switch rule := c.joinRule(); {
 	case rule == ruleInvite, rule == ruleKnock && c.v.Knock:
 		// v11 rule 4.3.4.
-		if current == event.Invite || current == event.Join {
-			return nil
+		if !expected {
+			return reject("4.3.7", "%s is not invited", target)
 		}
-		return reject("4.3.7", "%s is not invited", target)
+		return nil
 	case c.isRestricted(rule):
 		// v11 rule 4.3.5.
 		return c.restrictedJoin(current)

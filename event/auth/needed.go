@@ -11,6 +11,7 @@ import (
 // Needed returns the places in the state that authorise an event, each once:
 // those that exist are its auth events, and what Check looks at. In room
 // version 12 the create event is not among them, although Check asks for it.
+// The content must be canonical JSON.
 // https://spec.matrix.org/v1.19/server-server-api/#auth-events-selection
 func Needed(v *event.Version, typ, stateKey string, sender matrix.UserID, content []byte) []event.Key {
 	if typ == event.TypeCreate {
@@ -30,18 +31,18 @@ func Needed(v *event.Version, typ, stateKey string, sender matrix.UserID, conten
 // appendMemberKeys appends what else authorises a member event.
 func appendMemberKeys(keys []event.Key, v *event.Version, target string, content []byte) []event.Key {
 	keys = appendKey(keys, memberKey(matrix.UserID(target)))
-	membership := stringAt(content, "membership")
+	membership, _ := canonical.String(canonical.Get(content, "membership"))
 	switch event.Membership(membership) {
 	case event.Join, event.Invite, event.Knock:
 		keys = append(keys, joinRulesKey)
 	}
 	if membership == string(event.Invite) {
-		if token := stringAt(content, "third_party_invite", "signed", "token"); token != "" {
+		if token, ok := canonical.String(canonical.Get(content, "third_party_invite", "signed", "token")); ok {
 			keys = append(keys, event.Key{Type: event.TypeThirdPartyInvite, StateKey: token})
 		}
 	}
 	if membership == string(event.Join) && v.RestrictedJoins {
-		if via := stringAt(content, "join_authorised_via_users_server"); via != "" {
+		if via, ok := canonical.String(canonical.Get(content, "join_authorised_via_users_server")); ok {
 			keys = appendKey(keys, memberKey(matrix.UserID(via)))
 		}
 	}
@@ -53,11 +54,6 @@ func appendKey(keys []event.Key, k event.Key) []event.Key {
 		return keys
 	}
 	return append(keys, k)
-}
-
-func stringAt(content []byte, path ...string) string {
-	s, _ := canonical.String(canonical.Get(content, path...))
-	return s
 }
 
 // CheckAuthEvents checks what an event says of its own authorisation: v11 rule

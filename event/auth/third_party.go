@@ -9,9 +9,12 @@ import (
 	"github.com/myelin-chat/myelin/matrix/signing"
 )
 
-// maxSignatureChecks limits the work that one third-party invite can make: the
-// signatures of an honest one are few, and so are its keys.
-const maxSignatureChecks = 32
+// The limits of the work that one third-party invite can make. An honest one
+// has one signature, and two or three keys.
+const (
+	maxInviteKeys       = 8
+	maxInviteSignatures = 4
+)
 
 // thirdPartyInvite is v11 rule 4.4.1.
 // https://spec.matrix.org/v1.19/server-server-api/#verifying-the-invite
@@ -61,7 +64,7 @@ func inviteKeys(content []byte) []ed25519.PublicKey {
 		if !ok {
 			return
 		}
-		if key, err := signing.DecodeBase64(s); err == nil && len(key) == ed25519.PublicKeySize && len(keys) < maxSignatureChecks {
+		if key, err := signing.DecodeBase64(s); err == nil && len(key) == ed25519.PublicKeySize && len(keys) < maxInviteKeys {
 			keys = append(keys, key)
 		}
 	}
@@ -75,23 +78,28 @@ func inviteKeys(content []byte) []ed25519.PublicKey {
 // anySignatureMatches says whether any Ed25519 signature in the signed object
 // was made with one of the keys.
 func anySignatureMatches(signed []byte, keys []ed25519.PublicKey) bool {
-	if len(keys) == 0 {
-		return false
-	}
 	message := canonical.AppendWithout(nil, signed, "signatures", "unsigned")
-	checks := 0
-	for server := range canonical.Fields(canonical.Get(signed, "signatures")) {
-		for id := range signing.KeyIDs(signed, matrix.ServerName(server)) {
-			signature, _ := canonical.String(canonical.Get(signed, "signatures", server, string(id)))
-			for _, key := range keys {
-				if checks++; checks > maxSignatureChecks {
-					return false
-				}
-				if signing.Verify(message, signature, key) == nil {
-					return true
-				}
+	for _, signature := range inviteSignatures(signed) {
+		for _, key := range keys {
+			if signing.Verify(message, signature, key) == nil {
+				return true
 			}
 		}
 	}
 	return false
+}
+
+// inviteSignatures returns the Ed25519 signatures of the signed object.
+func inviteSignatures(signed []byte) []string {
+	var signatures []string
+	for server := range canonical.Fields(canonical.Get(signed, "signatures")) {
+		for id := range signing.KeyIDs(signed, matrix.ServerName(server)) {
+			if len(signatures) == maxInviteSignatures {
+				return signatures
+			}
+			s, _ := canonical.String(canonical.Get(signed, "signatures", server, string(id)))
+			signatures = append(signatures, s)
+		}
+	}
+	return signatures
 }
