@@ -39,15 +39,13 @@ func (x *exchange) Header() http.Header { return x.w.Header() }
 
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
-	if x.status == 0 {
-		x.status = status
-	}
+	x.begin(status)
 	x.w.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (x *exchange) Write(p []byte) (int, error) {
-	x.began()
+	x.begin(http.StatusOK)
 	n, err := x.w.Write(p)
 	x.bytes += int64(n)
 	return n, err
@@ -55,7 +53,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 
 // ReadFrom implements io.ReaderFrom, by which the kernel copies files to connections.
 func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
-	x.began()
+	x.begin(http.StatusOK)
 	n, err := io.Copy(x.w, src)
 	x.bytes += n
 	return n, err
@@ -63,12 +61,6 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
-
-func (x *exchange) began() {
-	if x.status == 0 {
-		x.status = http.StatusOK
-	}
-}
 
 func (x *exchange) clientAddr() netip.Addr {
 	return clientAddr(x.r.RemoteAddr, x.r.Header["X-Forwarded-For"], x.server.proxies)
@@ -85,16 +77,24 @@ var (
 	corsMaxAge  = []string{"86400"}
 )
 
-// run takes the request from its headers to its answer.
-func (x *exchange) run() {
-	defer x.finish()
+// begin sets what all answers have, as late as can be: a long poll that waits keeps no headers in memory.
+func (x *exchange) begin(status int) {
+	if x.status != 0 {
+		return
+	}
+	x.status = status
 	h := x.w.Header()
 	h["Access-Control-Allow-Origin"] = corsOrigin
 	h["Access-Control-Allow-Methods"] = corsMethods
 	h["Access-Control-Allow-Headers"] = corsHeaders
 	h["Access-Control-Expose-Headers"] = corsExpose
+}
+
+// run takes the request from its headers to its answer.
+func (x *exchange) run() {
+	defer x.finish()
 	if x.r.Method == http.MethodOptions {
-		h["Access-Control-Max-Age"] = corsMaxAge
+		x.w.Header()["Access-Control-Max-Age"] = corsMaxAge
 		x.WriteHeader(http.StatusOK)
 		return
 	}
@@ -104,28 +104,32 @@ func (x *exchange) run() {
 	x.route.handler(x, x.r)
 }
 
-// finish counts and logs the request, and turns a panic into an answer.
+// finish counts and logs the request. A panic becomes an answer, or breaks off what was begun.
 func (x *exchange) finish() {
 	failure := recover()
-	switch {
-	case failure == nil:
-	case failure == http.ErrAbortHandler:
-		defer panic(failure)
-	default:
-		x.server.panics.Add(1)
-		x.server.log.LogAttrs(context.Background(), slog.LevelError, "panic in a request",
-			slog.String("method", x.r.Method), slog.String("route", x.route.pattern),
-			slog.Any("panic", failure), slog.String("stack", string(debug.Stack())))
-		if x.status != 0 { // what was begun cannot be taken back, only broken off
-			defer panic(http.ErrAbortHandler)
-			break
-		}
-		x.refuse(matrix.Errorf(matrix.Unknown, "internal error").WithStatus(http.StatusInternalServerError))
+	if failure != nil && x.panicked(failure) {
+		defer panic(http.ErrAbortHandler)
 	}
-	x.began()
+	x.begin(http.StatusOK)
 	took := x.server.now().Sub(x.start)
 	x.route.stats.observe(x.status, took, x.bytes)
 	x.log(took)
+}
+
+// panicked logs a panic, and answers if it can. Otherwise the connection has to be broken off.
+func (x *exchange) panicked(failure any) (breakOff bool) {
+	if failure == http.ErrAbortHandler {
+		return true
+	}
+	x.server.panics.Add(1)
+	x.server.log.LogAttrs(context.Background(), slog.LevelError, "panic in a request",
+		slog.String("method", x.r.Method), slog.String("route", x.route.pattern),
+		slog.Any("panic", failure), slog.String("stack", string(debug.Stack())))
+	if x.status != 0 {
+		return true
+	}
+	x.refuse(matrix.Errorf(matrix.Unknown, "internal error").WithStatus(http.StatusInternalServerError))
+	return false
 }
 
 // log writes the line of the request: no tokens, no query, no path, which may name what is private.
