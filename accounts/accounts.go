@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/myelin-chat/myelin/config"
@@ -43,6 +44,7 @@ type Settings struct {
 
 	Now  func() time.Time
 	Rand io.Reader // cryptographic, safe for concurrent use
+	Log  *slog.Logger
 }
 
 // Accounts answers for the accounts of this server. It is safe for concurrent use.
@@ -86,7 +88,7 @@ func (a *Accounts) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 			if err := a.flushSeen(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("write when devices were last used: %w", err)
+				a.settings.Log.Warn("it could not be stored when devices were last used", "error", err)
 			}
 		}
 	}

@@ -98,13 +98,13 @@ func (a *Accounts) putProfileField(ctx context.Context, write users.SetProfileFi
 	return err == nil, err
 }
 
-func (a *Accounts) setDisplayName(ctx context.Context, user matrix.UserID, name string) error {
+// displayNameValue is a display name as the value of its field.
+func displayNameValue(name string) (json.RawMessage, error) {
 	value, err := canonical.Marshal(name)
-	if err != nil {
-		return err
+	if err == nil {
+		err = checkProfileValue(DisplayName, value)
 	}
-	_, err = a.SetProfileField(ctx, user, DisplayName, value)
-	return err
+	return value, err
 }
 
 // checkProfileKey holds the name of a field against its grammar.

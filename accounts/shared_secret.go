@@ -73,6 +73,10 @@ func (a *Accounts) RegisterWithSharedSecret(ctx context.Context, in SharedSecret
 	if err := a.checkSharedSecret(in); err != nil {
 		return Session{}, err
 	}
+	displayName, err := displayNameValue(in.DisplayName)
+	if err != nil {
+		return Session{}, err
+	}
 	if err := a.free(ctx, in.Username); err != nil {
 		return Session{}, err
 	}
@@ -83,10 +87,10 @@ func (a *Accounts) RegisterWithSharedSecret(ctx context.Context, in SharedSecret
 	out, err := a.create(ctx, newAccount{
 		username: in.Username, user: users.User{PasswordHash: hash, Admin: in.Admin, Type: in.UserType},
 	})
-	if err != nil || in.DisplayName == "" {
-		return out, err
+	if err == nil {
+		_, err = a.SetProfileField(ctx, out.User, DisplayName, displayName)
 	}
-	return out, a.setDisplayName(ctx, out.User, in.DisplayName)
+	return out, err
 }
 
 func (a *Accounts) checkSharedSecret(in SharedSecretRegistration) error {
