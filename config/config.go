@@ -37,24 +37,24 @@ type Config struct {
 	Guests bool `yaml:"guests"`
 	// Version of new rooms, unless their creator asks for another.
 	DefaultRoomVersion matrix.RoomVersion `yaml:"default_room_version"`
-	// Talking to other servers.
+	// Talking to other servers. No effect yet.
 	Federation Federation `yaml:"federation"`
-	// Requests that leave this server.
+	// Requests that leave this server. No effect yet.
 	Outbound Outbound `yaml:"outbound"`
 	// How often one client may ask. Each limit is a bucket of `burst` requests, refilled at `per_second`; per user,
 	// and per address where there is no user yet.
 	RateLimits RateLimits `yaml:"rate_limits"`
-	// Files that users upload or fetch.
+	// Files that users upload or fetch. No effect yet.
 	Media Media `yaml:"media"`
 	// Work factor of bcrypt for passwords. Each step doubles the time of a login.
 	PasswordHashCost int `yaml:"password_hash_cost"`
 	// What is written to standard error.
 	Log Log `yaml:"log"`
-	// Registration files of application services.
+	// Registration files of application services. No effect yet.
 	AppServices []string `yaml:"app_services"`
-	// The mail server through which this one sends.
+	// The mail server through which this one sends. No effect yet.
 	SMTP SMTP `yaml:"smtp"`
-	// The relay that clients are given for calls.
+	// The relay that clients are given for calls. No effect yet.
 	TURN TURN `yaml:"turn"`
 }
 

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+//go:generate go test -run=^TestSpecPage$ -count=1 . -update
+
+var update = flag.Bool("update", false, "write docs/spec.md")
+
+const specHead = `# What of the specification is there
+
+Version 1.19. Generated from ` + "`docs/spec-operations.tsv` and `docs/spec-sections.tsv` by `go generate ./cmd/myelin`" + `.
+*Yes*: all of it. *Partly*: the note says what is missing. A test holds the operations against the routes in the code:
+what is not *no* here is served, and what is served stands here.
+`
+
+// operation is one row of docs/spec-operations.tsv.
+type operation struct{ api, group, method, path, status, note string }
+
+func operations(t *testing.T) []operation {
+	t.Helper()
+	var all []operation
+	for _, row := range tsv(t, "spec-operations.tsv", 6) {
+		all = append(all, operation{row[0], row[1], row[2], row[3], row[4], row[5]})
+	}
+	return all
+}
+
+// tsv reads a table of docs without its heading.
+func tsv(t *testing.T, name string, columns int) [][]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(moduleRoot, "docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows [][]string
+	for i, line := range strings.Split(strings.TrimRight(string(text), "\n"), "\n") {
+		row := strings.Split(line, "\t")
+		if len(row) != columns {
+			t.Fatalf("%s:%d: got %d columns, want %d", name, i+1, len(row), columns)
+		}
+		status := row[columns-2]
+		if i > 0 && !slices.Contains([]string{"yes", "partly", "no"}, status) {
+			t.Errorf("%s:%d: got status %q, want yes, partly or no", name, i+1, status)
+		}
+		if status == "partly" && row[columns-1] == "" {
+			t.Errorf("%s:%d: partly, but no note says what is missing", name, i+1)
+		}
+		rows = append(rows, row)
+	}
+	return rows[1:]
+}
+
+// TestSpecPage holds docs/spec.md against its tables; with -update it writes the page.
+func TestSpecPage(t *testing.T) {
+	page := specHead + sectionTables(tsv(t, "spec-sections.tsv", 5)) + operationTables(operations(t))
+	path := filepath.Join(moduleRoot, "docs/spec.md")
+	if *update {
+		if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != page {
+		t.Error("docs/spec.md is not what its tables say; run go generate ./cmd/myelin")
+	}
+}
+
+func sectionTables(rows [][]string) string {
+	text, of := "\n# Sections\n", ""
+	for _, row := range rows {
+		if row[0] != of {
+			of = row[0]
+			text += "\n## " + of + "\n\n| section | there | note |\n|---|---|---|\n"
+		}
+		text += fmt.Sprintf("| [%s](%s%s) | %s | %s |\n", row[1], specRoot, row[2], row[3], row[4])
+	}
+	return text
+}
+
+const specRoot = "https://spec.matrix.org/v1.19/"
+
+var apiTitles = map[string][2]string{
+	"CS": {"Client-server API", "client-server-api"},
+	"SS": {"Server-server API", "server-server-api"},
+	"AS": {"Application service API (requests of this server to application services)", "application-service-api"},
+	"PG": {"Push gateway API (requests of this server to push gateways)", "push-gateway-api"},
+}
+
+func operationTables(all []operation) string {
+	text, api, group := "\n# Operations\n", "", ""
+	for _, op := range all {
+		if op.api != api {
+			api = op.api
+			text += "\n## " + apiTitles[api][0] + "\n\n" + totals(all, api) + "\n"
+		}
+		if op.group != group {
+			group = op.group
+			text += "\n### " + group + "\n\n| operation | there | note |\n|---|---|---|\n"
+		}
+		anchor := strings.ToLower(op.method) + strings.NewReplacer("/", "", "{", "", "}", "", ".", "").Replace(strings.ToLower(op.path))
+		link := specRoot + apiTitles[api][1] + "/#" + anchor
+		text += fmt.Sprintf("| [%s `%s`](%s) | %s | %s |\n", op.method, op.path, link, op.status, op.note)
+	}
+	return text
+}
+
+func totals(all []operation, api string) string {
+	count := map[string]int{}
+	for _, op := range all {
+		if op.api == api {
+			count[op.status]++
+		}
+	}
+	return fmt.Sprintf("%d yes, %d partly, %d no.", count["yes"], count["partly"], count["no"])
+}
+
+// TestSpecAgreesWithRoutes: an operation that is served is not "no", and one that is not served is.
+func TestSpecAgreesWithRoutes(t *testing.T) {
+	served := routes(t)
+	for _, op := range operations(t) {
+		if op.api != "CS" && op.api != "SS" {
+			continue // requests that this server makes
+		}
+		key := routeKey(op.method, op.path)
+		if served[key] && op.status == "no" {
+			t.Errorf("%s %s is served, but docs/spec-operations.tsv says no", op.method, op.path)
+		}
+		if !served[key] && op.status != "no" {
+			t.Errorf("%s %s is not served, but docs/spec-operations.tsv says %s", op.method, op.path, op.status)
+		}
+	}
+}
+
+// routes finds every `r.Method("/_matrix/...", ...)` in the packages that serve, whichever names the router has.
+func routes(t *testing.T) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	for _, folder := range []string{"clientapi", "syncapi", "federation", "mediaapi", "httpapi"} {
+		files, err := filepath.Glob(filepath.Join(moduleRoot, folder, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			if !strings.HasSuffix(name, "_test.go") {
+				addRoutes(t, name, found)
+			}
+		}
+	}
+	return found
+}
+
+func addRoutes(t *testing.T, name string, found map[string]bool) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) < 2 {
+			return true
+		}
+		selector, ok := call.Fun.(*ast.SelectorExpr)
+		literal, isText := call.Args[0].(*ast.BasicLit)
+		if !ok || !isText || literal.Kind != token.STRING {
+			return true
+		}
+		path, _ := strconv.Unquote(literal.Value)
+		if strings.HasPrefix(path, "/_matrix/") || strings.HasPrefix(path, "/.well-known/") {
+			found[routeKey(selector.Sel.Name, path)] = true
+		}
+		return true
+	})
+}
+
+var pathParameter = regexp.MustCompile(`\{[^}]*\}`)
+
+// routeKey is a method and a path in which parameters have no names.
+func routeKey(method, path string) string {
+	return strings.ToUpper(method) + " " + pathParameter.ReplaceAllString(path, "{}")
+}
