@@ -28,6 +28,7 @@
 //
 // Answers are not compressed. Gzip costs some 20 µs a kB, more than most requests cost in all, and 40 kB of memory or
 // more for each answer under way; a proxy in front does it where bandwidth is dearer than processor time.
-// There is no write timeout either, since a long poll or a large download may last: a client that reads nothing is
-// ended by TCP.
+//
+// A handler may take as long as it likes, since it may be a long poll. It is the client that is held to time: for its
+// headers, for its body, and for taking each megabyte of an answer.
 package httpapi

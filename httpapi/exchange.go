@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -46,17 +47,39 @@ func (x *exchange) WriteHeader(status int) {
 // Write implements http.ResponseWriter.
 func (x *exchange) Write(p []byte) (int, error) {
 	x.begin(http.StatusOK)
-	n, err := x.w.Write(p)
-	x.bytes += int64(n)
-	return n, err
+	written := 0
+	for {
+		piece := p[written:min(written+pieceBytes, len(p))]
+		n, err := x.w.Write(piece)
+		written += n
+		x.bytes += int64(n)
+		if err != nil || written == len(p) {
+			return written, err
+		}
+		x.limitWriteTime()
+	}
 }
 
-// ReadFrom implements io.ReaderFrom, by which the kernel copies files to connections.
+// ReadFrom implements io.ReaderFrom, by which the kernel copies files to connections. It does so only if it is given the
+// file, or the file within one io.LimitedReader; so a limit that is there already is taken over.
 func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 	x.begin(http.StatusOK)
-	n, err := io.Copy(x.w, src)
-	x.bytes += n
-	return n, err
+	whole, ok := src.(*io.LimitedReader)
+	if !ok {
+		whole = &io.LimitedReader{R: src, N: math.MaxInt64}
+	}
+	var written int64
+	for {
+		size := min(whole.N, pieceBytes)
+		n, err := io.Copy(x.w, io.LimitReader(whole.R, size))
+		whole.N -= n
+		written += n
+		x.bytes += n
+		if err != nil || n < size || whole.N == 0 {
+			return written, err
+		}
+		x.limitWriteTime()
+	}
 }
 
 // Unwrap is for http.ResponseController.
@@ -83,11 +106,24 @@ func (x *exchange) begin(status int) {
 		return
 	}
 	x.status = status
+	x.limitWriteTime()
 	h := x.w.Header()
 	h["Access-Control-Allow-Origin"] = corsOrigin
 	h["Access-Control-Allow-Methods"] = corsMethods
 	h["Access-Control-Allow-Headers"] = corsHeaders
 	h["Access-Control-Expose-Headers"] = corsExpose
+}
+
+// A client has pieceTime to take each piece of an answer, so that one that reads nothing cannot hold its connection for
+// ever. A timeout for the whole answer would end long polls and large downloads.
+const (
+	pieceBytes = 1 << 20
+	pieceTime  = time.Minute
+)
+
+func (x *exchange) limitWriteTime() {
+	// A connection without deadlines, as in tests, is left without.
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(pieceTime))
 }
 
 // run takes the request from its headers to its answer.
@@ -100,6 +136,8 @@ func (x *exchange) run() {
 	}
 	if x.r.ContentLength != 0 {
 		x.limitBodyTime()
+		// That of the answer before may have passed; "100 Continue" is written before this one begins.
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{})
 	}
 	x.route.handler(x, x.r)
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -231,6 +233,83 @@ func TestSlowBody(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestTimeout {
 		t.Errorf("got %d, want %d", resp.StatusCode, http.StatusRequestTimeout)
+	}
+}
+
+// TestLargeFile sends more than one piece, from a file and from memory, whole and in part.
+func TestLargeFile(t *testing.T) {
+	content := make([]byte, 3*pieceBytes+5)
+	for i := range content {
+		content[i] = byte(i / 1000)
+	}
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addrs, stop := listen(t, func(r *Router) {
+		r.Get("/file", Open(nil, func(context.Context, *Call, *None) (*Answer, error) {
+			f, err := os.Open(name)
+			return &Answer{Stream: f}, err
+		}))
+		r.Get("/stream", Open(nil, func(context.Context, *Call, *None) (*Answer, error) {
+			return &Answer{Stream: io.MultiReader(bytes.NewReader(content))}, nil
+		}))
+		r.Get("/memory", Open(nil, func(context.Context, *Call, *None) (*Answer, error) {
+			return &Answer{Body: content}, nil
+		}))
+	}, loopback)
+	defer stop()
+	for _, path := range []string{"/file", "/stream", "/memory"} {
+		if _, got := get(t, http.DefaultClient, "http://"+addrs[0].String()+path); got != string(content) {
+			t.Errorf("%s: got %d bytes, want the %d sent", path, len(got), len(content))
+		}
+	}
+	r, err := http.NewRequest("GET", "http://"+addrs[0].String()+"/file", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Range", "bytes=10-2097161")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(got, content[10:2097162]) {
+		t.Errorf("range: got %d bytes and %v, want 2 MiB", len(got), err)
+	}
+}
+
+// deadlines is an http.ResponseWriter that notes its write deadlines.
+type deadlines struct {
+	discard
+	set []bool // whether there is one
+}
+
+func (d *deadlines) SetWriteDeadline(until time.Time) error {
+	d.set = append(d.set, !until.IsZero())
+	return nil
+}
+
+func TestWriteDeadlines(t *testing.T) {
+	h, _ := serverOf(t, Settings{}, bodyRoutes)
+	w := &deadlines{discard: discard{http.Header{}}}
+	r, err := http.NewRequest("POST", "/json", strings.NewReader(`{"text":"`+strings.Repeat("x", pieceBytes-100)+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ServeHTTP(w, r)
+	// None while the body is read, one for the answer; it is of one piece.
+	if got, want := fmt.Sprint(w.set), "[false true]"; got != want {
+		t.Errorf("one piece: got %s, want %s", got, want)
+	}
+	w.set = nil
+	x := &exchange{w: w, status: 200}
+	if n, err := x.Write(make([]byte, 2*pieceBytes+1)); n != 2*pieceBytes+1 || err != nil {
+		t.Errorf("Write: got %d, %v", n, err)
+	}
+	if got, want := fmt.Sprint(w.set), "[true true]"; got != want {
+		t.Errorf("three pieces: got %s, want %s", got, want)
 	}
 }
 
