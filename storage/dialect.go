@@ -122,27 +122,28 @@ const readLog = `SELECT position, group_number, next_number FROM log WHERE id = 
 // SQLSTATE codes and classes of PostgreSQL.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
-	pgUnique         = "23505"
-	pgDiskFull       = "53100"
-	pgSerialization  = "40001"
-	pgDeadlock       = "40P01"
-	pgLockTimeout    = "55P03"
-	pgQueryCanceled  = "57014"
-	pgClassOperator  = "57P" // the server is being stopped, or starts
-	pgClassConnect   = "08"
-	pgTooManyClients = "53300"
+	pgUnique        = "23505"
+	pgDiskFull      = "53100"
+	pgSerialization = "40001"
+	pgDeadlock      = "40P01"
+	pgLockTimeout   = "55P03"
+	pgQueryCanceled = "57014" // an administrator, or statement_timeout
+	pgReadOnly      = "25006" // a standby, after a failover
+	pgClassStopping = "57P"   // the server is being stopped, or starts
+	pgClassConnect  = "08"
+	pgClassShort    = "53" // of memory, of connections, ...
 )
 
 // judge says what an error in a statement means for the attempt. It is given only errors after which
 // nothing is stored, or the connection is gone.
 func judge(err error) outcome {
 	var pg *pgconn.PgError
-	var lite *sqlite3.Error
+	var lite sqlite3.ExtendedErrorCode // an error of SQLite is this, or a struct that gives it
 	switch {
 	case errors.As(err, &pg):
 		return judgePostgres(pg)
 	case errors.As(err, &lite):
-		return judgeSQLite(lite)
+		return judgeSQLite(lite, err)
 	case errors.Is(err, errLost):
 		return outcome{verdict: unknown, err: err}
 	}
@@ -150,37 +151,40 @@ func judge(err error) outcome {
 }
 
 func judgePostgres(err *pgconn.PgError) outcome {
-	switch {
-	case err.Code == pgUnique:
+	unavailable := &storedError{ErrUnavailable, err}
+	switch err.Code {
+	case pgUnique:
 		return outcome{verdict: failed, err: &storedError{ErrDuplicate, err}}
-	case err.Code == pgDiskFull:
+	case pgDiskFull:
 		return outcome{verdict: blocked, err: &storedError{ErrFull, err}}
-	case err.Code == pgSerialization, err.Code == pgDeadlock, err.Code == pgLockTimeout:
-		return outcome{verdict: unreachable, err: &storedError{ErrUnavailable, err}}
-	case strings.HasPrefix(err.Code, pgClassOperator), strings.HasPrefix(err.Code, pgClassConnect):
-		return outcome{verdict: unknown, err: &storedError{ErrUnavailable, err}}
-	case err.Code == pgQueryCanceled: // an administrator, or statement_timeout: try again
-		return outcome{verdict: unreachable, err: &storedError{ErrUnavailable, err}}
+	case pgSerialization, pgDeadlock, pgLockTimeout, pgQueryCanceled, pgReadOnly:
+		return outcome{verdict: unreachable, err: unavailable}
+	}
+	switch {
+	case strings.HasPrefix(err.Code, pgClassStopping), strings.HasPrefix(err.Code, pgClassConnect):
+		return outcome{verdict: unknown, err: unavailable}
+	case strings.HasPrefix(err.Code, pgClassShort):
+		return outcome{verdict: blocked, err: unavailable}
 	}
 	return outcome{verdict: failed, err: err}
 }
 
-func judgeSQLite(err *sqlite3.Error) outcome {
-	switch err.Code() {
-	case sqlite3.CONSTRAINT:
-		switch err.ExtendedCode() {
-		case sqlite3.CONSTRAINT_UNIQUE, sqlite3.CONSTRAINT_PRIMARYKEY, sqlite3.CONSTRAINT_ROWID:
-			return outcome{verdict: failed, err: &storedError{ErrDuplicate, err}}
-		}
+func judgeSQLite(code sqlite3.ExtendedErrorCode, err error) outcome {
+	unavailable := &storedError{ErrUnavailable, err}
+	switch code {
+	case sqlite3.CONSTRAINT_UNIQUE, sqlite3.CONSTRAINT_PRIMARYKEY, sqlite3.CONSTRAINT_ROWID:
+		return outcome{verdict: failed, err: &storedError{ErrDuplicate, err}}
+	}
+	switch code.Code() {
 	case sqlite3.FULL:
 		return outcome{verdict: blocked, err: &storedError{ErrFull, err}}
 	case sqlite3.BUSY, sqlite3.LOCKED:
-		return outcome{verdict: unreachable, err: &storedError{ErrUnavailable, err}}
-	case sqlite3.IOERR, sqlite3.CANTOPEN, sqlite3.READONLY, sqlite3.NOMEM:
+		return outcome{verdict: unreachable, err: unavailable}
+	case sqlite3.IOERR, sqlite3.CANTOPEN, sqlite3.READONLY:
 		if diskIsFull(err) {
 			return outcome{verdict: blocked, err: &storedError{ErrFull, err}}
 		}
-		return outcome{verdict: unknown, err: &storedError{ErrUnavailable, err}}
+		return outcome{verdict: unknown, err: unavailable}
 	}
 	return outcome{verdict: failed, err: err}
 }

@@ -314,6 +314,7 @@ func (e *sqliteEngine) maintain(ctx context.Context) {
 		pages, err := checkpoint(conn, sqlite3.CHECKPOINT_PASSIVE)
 		conn.Close()
 		switch {
+		case errors.Is(err, sqlite3.BUSY): // the writer does it just now
 		case err != nil:
 			e.log.Warn("the write-ahead log could not be copied", "err", err)
 		case pages > maxLogPages:

@@ -184,7 +184,7 @@ func (c *committer) refuse(err error) effects {
 }
 
 // setAside tries the group again without the culprits, and then each of them alone: what failed in
-// the group may have failed for the sake of another item. Later items of a culprit's chain come after it.
+// the group may have failed for the sake of another item. Later items of a culprit's chain, of any generation, stay behind it.
 func (c *committer) setAside(culprits map[int]error) effects {
 	items := c.trying.items
 	if len(items) == 1 {
@@ -192,15 +192,15 @@ func (c *committer) setAside(culprits map[int]error) effects {
 	}
 	var good []*Item
 	var alone [][]*Item
-	behind := map[chain]bool{}
+	behind := map[int64]bool{} // by key
 	for i, it := range items {
 		_, bad := culprits[i]
-		if !bad && !(it.chained && behind[it.chain]) {
+		if !bad && !(it.chained && behind[it.chain.key]) {
 			good = append(good, it)
 			continue
 		}
 		if it.chained {
-			behind[it.chain] = true
+			behind[it.chain.key] = true
 		}
 		alone = append(alone, []*Item{it})
 	}
