@@ -1,0 +1,180 @@
+package syncapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/view"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+	"github.com/myelin-chat/myelin/storage/users"
+)
+
+// builder makes the answer of one request.
+type builder struct {
+	api     *API
+	user    *user
+	req     *request
+	look    glance
+	form    view.Form
+	counted int64 // typing and presence are told up to here
+	typing  map[matrix.RoomID]bool
+	data    accountData
+	ignored map[matrix.UserID]bool
+	lazy    *lazyMembers // nil: members are not loaded lazily, or redundantly
+	out     answer
+}
+
+// since is where the client stands; 0 if it knows nothing.
+func (b *builder) since() storage.Position { return b.req.since.Position }
+
+// sameBoot says whether the client was told of typing and presence by this process.
+func (b *builder) sameBoot() bool { return b.req.since.Boot == b.api.Ephemeral.Boot() }
+
+// build makes the answer as of now, and says whether anything is in it.
+func (a *API) build(ctx context.Context, u *user, r *request) (body []byte, something bool, err error) {
+	b := &builder{
+		api: a, user: u, req: r, counted: a.Ephemeral.Counter(),
+		form: view.Form{Now: a.Now(), Federation: r.filter.EventFormat == "federation", Fields: r.filter.EventFields},
+	}
+	b.typing = b.typingRooms()
+	if err := b.glance(ctx); err != nil {
+		return nil, false, err
+	}
+	if len(b.look.rooms) > 0 {
+		if err := b.prepare(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	for _, s := range b.look.rooms {
+		if err := b.room(ctx, s); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := b.presence(ctx); err != nil {
+		return nil, false, err
+	}
+	b.globalData()
+	token := view.SyncToken{
+		Incarnation: a.DB.Incarnation(), Position: b.look.position, ToDevice: b.look.position,
+		Boot: a.Ephemeral.Boot(), Ephemeral: b.counted,
+	}
+	return b.out.body(token), b.out.something(), nil
+}
+
+// glance looks at the hub, and reads the account data that changed, until both
+// are of one moment.
+func (b *builder) glance(ctx context.Context) error {
+	hub := b.api.hub
+	all := b.req.initial || b.req.fullState || !b.sameBoot()
+	for {
+		b.look = hub.glance(b.user, b.since(), all)
+		if b.look.stale {
+			if err := hub.refresh(ctx, b.user); err != nil {
+				return err
+			}
+			continue
+		}
+		b.data = accountData{}
+		if b.look.news > b.since() || b.req.initial {
+			if err := b.readAccountData(ctx); err != nil {
+				return err
+			}
+		}
+		if all || hub.addRooms(b.user, &b.look, b.alsoWanted) {
+			return nil
+		}
+	}
+}
+
+// alsoWanted says whether a room belongs in the answer though nothing in its log moved.
+func (b *builder) alsoWanted(room matrix.RoomID) bool {
+	return b.typing[room] || len(b.data.rooms[room]) > 0
+}
+
+func (b *builder) readAccountData(ctx context.Context) error {
+	found, err := users.AccountDataSince(ctx, b.api.DB, b.user.id, users.Span{After: b.since(), UpTo: b.look.position})
+	if err != nil {
+		return err
+	}
+	b.data = sortAccountData(found)
+	if b.req.initial {
+		b.data.global = b.api.Accounts.WithPushRules(b.user.id, b.data.global)
+	}
+	return nil
+}
+
+// prepare reads what rooms need.
+func (b *builder) prepare(ctx context.Context) (err error) {
+	if b.req.filter.Room.State.LazyLoadMembers && !b.req.filter.Room.State.IncludeRedundantMembers {
+		b.lazy = b.user.lazyMembers(b.req.by.Device, b.since())
+	}
+	b.ignored, err = b.api.ignoredBy(ctx, b.user, b.look.news)
+	return err
+}
+
+// room adds one room to the section where the user's membership puts it.
+func (b *builder) room(ctx context.Context, s sight) error {
+	if !b.req.filter.Room.Wants(s.Room) || s.Forgotten {
+		return nil
+	}
+	changed := b.req.initial || s.Position > b.since()
+	switch s.Membership.Membership {
+	case event.Join:
+		return b.joined(ctx, s)
+	case event.Invite:
+		if changed {
+			b.invited(s)
+		}
+	case event.Knock:
+		if changed {
+			b.out.knock.add(s.Room, strippedSection("knock_state", s.Stripped))
+		}
+	default:
+		if changed && (!b.req.initial || b.req.filter.Room.IncludeLeave) {
+			return b.left(ctx, s)
+		}
+	}
+	return nil
+}
+
+// viewer returns the user's eye on the room of s. Its whole past is read only if
+// it moved since the token.
+func (b *builder) viewer(ctx context.Context, s sight) (*view.Viewer, error) {
+	room, err := b.api.Rooms.Room(ctx, s.Room)
+	if err != nil {
+		return nil, err
+	}
+	past := view.Past{Now: s.Membership, History: []rooms.Membership{s.Membership}}
+	if s.Membership.Membership != event.Join || (!b.req.initial && s.Position > b.since()) {
+		if past.History, err = rooms.MembershipHistory(ctx, b.api.DB, room, b.user.id); err != nil {
+			return nil, err
+		}
+	}
+	return view.Of(b.api.Rooms, room, b.req.by, past), nil
+}
+
+// ignoredBy returns whom a user ignores. It is read again only after news of the user.
+// https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
+func (a *API) ignoredBy(ctx context.Context, u *user, news storage.Position) (map[matrix.UserID]bool, error) {
+	u.mu.Lock()
+	kept, at := u.ignored, u.ignoredAt
+	u.mu.Unlock()
+	if kept != nil && at >= news {
+		return kept, nil
+	}
+	content, _, err := users.AccountData(ctx, a.DB, u.id, "", "m.ignored_user_list")
+	if err != nil {
+		return nil, err
+	}
+	kept = ignoredUsers(content)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ignored, u.ignoredAt = kept, news
+	return kept, nil
+}
+
+// ago is the age of a moment in milliseconds.
+func ago(d time.Duration) int64 { return max(0, d.Milliseconds()) }

@@ -1,0 +1,304 @@
+package syncapi
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/roomserver/ephemeral"
+	"github.com/myelin-chat/myelin/storage/rooms"
+	"github.com/myelin-chat/myelin/storage/users"
+)
+
+// accountData is what a user set, sorted by room.
+type accountData struct {
+	global []users.AccountDatum
+	rooms  map[matrix.RoomID][]users.AccountDatum
+}
+
+func sortAccountData(found []users.AccountDatum) accountData {
+	var d accountData
+	for _, datum := range found {
+		if datum.Room == "" {
+			d.global = append(d.global, datum)
+			continue
+		}
+		if d.rooms == nil {
+			d.rooms = map[matrix.RoomID][]users.AccountDatum{}
+		}
+		d.rooms[datum.Room] = append(d.rooms[datum.Room], datum)
+	}
+	return d
+}
+
+func appendDatum(l list, d users.AccountDatum) list {
+	l = append(l.next(), `{"content":`...)
+	l = append(l, d.Content...)
+	l = append(l, `,"type":`...)
+	l = canonical.AppendString(l, d.Type)
+	return append(l, '}')
+}
+
+// globalData adds the account data that belongs to no room.
+func (b *builder) globalData() {
+	for _, d := range b.data.global {
+		if b.req.filter.AccountData.Wants(d.Type, "") {
+			b.out.accountData = appendDatum(b.out.accountData, d)
+		}
+	}
+}
+
+// roomData returns the account data of a room. A room that is new to the client
+// comes with all of it.
+func (b *builder) roomData(ctx context.Context, room matrix.RoomID, fresh bool) (list, error) {
+	found := b.data.rooms[room]
+	if fresh && !b.req.initial {
+		var err error
+		if found, err = users.RoomAccountData(ctx, b.api.DB, b.user.id, room); err != nil {
+			return nil, err
+		}
+	}
+	var l list
+	for _, d := range found {
+		if b.req.filter.Room.AccountData.Wants(d.Type, "") {
+			l = appendDatum(l, d)
+		}
+	}
+	return l, nil
+}
+
+// ignoredUsers reads the content of m.ignored_user_list.
+func ignoredUsers(content []byte) map[matrix.UserID]bool {
+	var in struct {
+		Users map[matrix.UserID]json.RawMessage `json:"ignored_users"`
+	}
+	ignored := map[matrix.UserID]bool{}
+	if json.Unmarshal(content, &in) != nil {
+		return ignored // nobody, if the client stored nonsense
+	}
+	for u := range in.Users {
+		ignored[u] = true
+	}
+	return ignored
+}
+
+// presence adds the users whose presence changed and who share a room with this one.
+// https://spec.matrix.org/v1.19/client-server-api/#presence
+func (b *builder) presence(ctx context.Context) error {
+	var since int64
+	if b.sameBoot() && !b.req.initial {
+		since = b.req.since.Ephemeral
+	}
+	var failed error
+	found := b.api.Ephemeral.PresenceSince(since, func(other matrix.UserID) bool {
+		if !b.req.filter.Presence.Wants("m.presence", other) {
+			return false
+		}
+		shares, err := b.api.shares(ctx, b.user, other)
+		if err != nil {
+			failed = err
+		}
+		return shares
+	})
+	for _, p := range found {
+		b.out.presence = appendPresence(b.out.presence, p)
+	}
+	return failed
+}
+
+// shares says whether two users are in a room together. A user counts as its own company.
+func (a *API) shares(ctx context.Context, u *user, other matrix.UserID) (bool, error) {
+	if u.id == other {
+		return true, nil
+	}
+	if shares, known := a.hub.shares(u, other); known {
+		return shares, nil
+	}
+	theirs, err := rooms.MembershipsOfUser(ctx, a.DB, other, 0)
+	if err != nil {
+		return false, err
+	}
+	return a.hub.joinedToAny(u, theirs), nil
+}
+
+func appendPresence(l list, p ephemeral.Presence) list {
+	l = append(l.next(), `{"content":{"presence":`...)
+	l = canonical.AppendString(l, p.State)
+	if p.Status != "" {
+		l = append(l, `,"status_msg":`...)
+		l = canonical.AppendString(l, p.Status)
+	}
+	if p.Known {
+		l = append(l, `,"last_active_ago":`...)
+		l = strconv.AppendInt(l, ago(p.LastActiveAgo), 10)
+	}
+	if p.State == ephemeral.Online {
+		l = append(l, `,"currently_active":`...)
+		l = strconv.AppendBool(l, p.CurrentlyActive)
+	}
+	l = append(l, `},"sender":`...)
+	l = canonical.AppendString(l, string(p.User))
+	return append(l, `,"type":"m.presence"}`...)
+}
+
+// typingRooms returns the rooms whose typists changed since the token.
+func (b *builder) typingRooms() map[matrix.RoomID]bool {
+	var since int64
+	if b.sameBoot() {
+		since = b.req.since.Ephemeral
+	}
+	changed := map[matrix.RoomID]bool{}
+	for _, room := range b.api.Ephemeral.TypingSince(since) {
+		changed[room] = true
+	}
+	return changed
+}
+
+// roomEphemeral returns the typing notice and the receipts of a room.
+func (b *builder) roomEphemeral(ctx context.Context, s sight, fresh bool) (list, error) {
+	filter := &b.req.filter.Room.Ephemeral
+	if !filter.WantsRoom(s.Room) {
+		return nil, nil
+	}
+	var l list
+	if filter.Wants("m.typing", "") {
+		l = b.appendTyping(l, s.Room, fresh)
+	}
+	if !filter.Wants("m.receipt", "") {
+		return l, nil
+	}
+	receipts, err := b.receipts(ctx, s, fresh)
+	if err != nil {
+		return nil, err
+	}
+	return b.appendReceipts(l, receipts), nil
+}
+
+// appendTyping adds who types. A client that heard of typing from another life of
+// this process is told even that nobody does.
+func (b *builder) appendTyping(l list, room matrix.RoomID, fresh bool) list {
+	typists, _ := b.api.Ephemeral.Typing(room)
+	resent := !b.sameBoot() && !b.req.initial && !fresh
+	if !b.typing[room] && !resent || fresh && len(typists) == 0 {
+		return l
+	}
+	l = append(l.next(), `{"content":{"user_ids":[`...)
+	for i, u := range typists {
+		if i > 0 {
+			l = append(l, ',')
+		}
+		l = canonical.AppendString(l, string(u))
+	}
+	return append(l, `]},"type":"m.typing"}`...)
+}
+
+// receipts returns what was read since the token, as far as this user may know.
+func (b *builder) receipts(ctx context.Context, s sight, fresh bool) ([]rooms.Receipt, error) {
+	span := rooms.Span{After: b.since(), UpTo: b.look.position}
+	if fresh {
+		span.After = 0
+	}
+	found, ok := s.receiptsIn(span)
+	if !ok {
+		var err error
+		if found, err = rooms.Receipts(ctx, b.api.DB, s.RoomNum, span); err != nil {
+			return nil, err
+		}
+	}
+	type whose struct {
+		user         matrix.UserID
+		kind, thread string
+	}
+	latest := make(map[whose]bool, len(found))
+	mine := make([]rooms.Receipt, 0, len(found))
+	for _, r := range slices.Backward(found) {
+		key := whose{r.User, r.Type, r.Thread}
+		if !latest[key] && (r.Type != "m.read.private" || r.User == b.user.id) {
+			mine = append(mine, r)
+		}
+		latest[key] = true
+	}
+	return mine, nil
+}
+
+// receiptTo is the content of m.receipt: event, type, user, receipt.
+type receiptTo map[matrix.EventID]map[string]map[matrix.UserID]receiptBody
+
+type receiptBody struct {
+	TS     int64  `json:"ts"`
+	Thread string `json:"thread_id,omitempty"`
+}
+
+// appendReceipts adds one m.receipt event with the latest of each user and type. An
+// unthreaded receipt goes before a threaded one for the same event, which the
+// format has no place for beside it.
+// https://spec.matrix.org/v1.19/client-server-api/#receipts
+func (b *builder) appendReceipts(l list, receipts []rooms.Receipt) list {
+	if len(receipts) == 0 {
+		return l
+	}
+	content := receiptTo{}
+	for _, r := range receipts {
+		byType := content[r.Event]
+		if byType == nil {
+			byType = map[string]map[matrix.UserID]receiptBody{}
+			content[r.Event] = byType
+		}
+		byUser := byType[r.Type]
+		if byUser == nil {
+			byUser = map[matrix.UserID]receiptBody{}
+			byType[r.Type] = byUser
+		}
+		if old, ok := byUser[r.User]; !ok || old.Thread != "" {
+			byUser[r.User] = receiptBody{r.TS, r.Thread}
+		}
+	}
+	data, err := json.Marshal(content)
+	if err != nil {
+		panic("receipts cannot be encoded: " + err.Error()) // maps of strings and numbers always can
+	}
+	l = append(l.next(), `{"content":`...)
+	l = append(l, data...)
+	return append(l, `,"type":"m.receipt"}`...)
+}
+
+// invited adds an invitation, unless it comes from somebody the user ignores.
+func (b *builder) invited(s sight) {
+	if b.ignored[inviter(s.Stripped, b.user.id)] {
+		return
+	}
+	b.out.invite.add(s.Room, strippedSection("invite_state", s.Stripped))
+}
+
+// inviter finds in stripped state who invited user; empty if it is not there.
+func inviter(stripped []byte, user matrix.UserID) matrix.UserID {
+	var events []struct {
+		Type     string        `json:"type"`
+		StateKey string        `json:"state_key"`
+		Sender   matrix.UserID `json:"sender"`
+	}
+	if json.Unmarshal(stripped, &events) != nil {
+		return ""
+	}
+	for _, e := range events {
+		if e.Type == event.TypeMember && e.StateKey == string(user) {
+			return e.Sender
+		}
+	}
+	return ""
+}
+
+// strippedSection makes the value of a room in the invite or knock section.
+func strippedSection(name string, stripped []byte) []byte {
+	if len(stripped) == 0 {
+		stripped = []byte("[]")
+	}
+	dst := canonical.AppendString([]byte{'{'}, name)
+	dst = append(dst, `:{"events":`...)
+	dst = append(dst, stripped...)
+	return append(dst, "}}"...)
+}

@@ -1,0 +1,288 @@
+package syncapi
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/ephemeral"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Limits of what the hub keeps.
+const (
+	newsAtOnce = 1024             // pieces of news taken in under one lock
+	lookAgain  = 10 * time.Second // the log is looked at even if no wake-up comes
+	keepUsers  = 5 * time.Minute  // a user without a sync in flight
+	ringBudget = 64 << 20         // bytes of events in all rings
+)
+
+// hub is the recent past in memory. Everything up to position has been taken in.
+// What a room or user did before it got its entry, only the database knows.
+type hub struct {
+	db   *storage.DB
+	kick chan struct{} // capacity 1
+
+	mu         sync.RWMutex
+	position   storage.Position
+	generation int64         // how often the hub was started afresh
+	moved      chan struct{} // closed, and replaced, when position moves
+	rooms      map[int64]*room
+	users      map[matrix.UserID]*user
+	byID       map[matrix.RoomID]*room // of rooms
+	bytes      int64                   // of all rings
+}
+
+func newHub(db *storage.DB) *hub {
+	p := db.Position()
+	return &hub{
+		db: db, kick: make(chan struct{}, 1), position: p, moved: make(chan struct{}),
+		rooms: map[int64]*room{}, users: map[matrix.UserID]*user{}, byID: map[matrix.RoomID]*room{},
+	}
+}
+
+// wake makes run look at the log. It never blocks.
+func (h *hub) wake() {
+	select {
+	case h.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run takes in the log as it grows, until ctx ends.
+func (h *hub) run(ctx context.Context) error {
+	timer := time.NewTicker(lookAgain)
+	defer timer.Stop()
+	for {
+		for h.step() {
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.kick:
+		case now := <-timer.C:
+			h.sweep(now)
+		}
+	}
+}
+
+// step takes in what is new and says whether there may be more.
+func (h *hub) step() bool {
+	if h.db.Position() == h.at() {
+		return false
+	}
+	news, complete := h.db.Since(h.at(), newsAtOnce)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !complete {
+		h.startAfresh()
+	}
+	woken := map[*user]struct{}{}
+	for _, n := range news {
+		if complete {
+			h.take(n, woken)
+			h.position = n.Position
+		}
+	}
+	if len(news) > 0 || !complete {
+		close(h.moved)
+		h.moved = make(chan struct{})
+	}
+	for u := range woken {
+		u.wake()
+	}
+	return len(news) == newsAtOnce
+}
+
+// startAfresh forgets everything, as the memory of the log does not reach back
+// far enough to go on. Everybody is woken, and served from the database.
+func (h *hub) startAfresh() {
+	h.position = h.db.Position()
+	h.generation++
+	h.bytes = 0
+	clear(h.rooms)
+	clear(h.byID)
+	for _, u := range h.users {
+		u.places, u.loaded, u.news = nil, false, h.position
+		u.wake()
+	}
+}
+
+func (h *hub) at() storage.Position {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.position
+}
+
+// reach waits until everything up to p has been taken in.
+func (h *hub) reach(ctx context.Context, p storage.Position) error {
+	for {
+		h.mu.RLock()
+		at, moved := h.position, h.moved
+		h.mu.RUnlock()
+		if at >= p {
+			return nil
+		}
+		h.wake()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// take files one piece of news, and adds the users it concerns to woken.
+func (h *hub) take(n storage.News, woken map[*user]struct{}) {
+	switch v := n.Value.(type) {
+	case *rooms.Event:
+		h.takeEvent(v, woken)
+		return
+	case rooms.Receipt:
+		if r := h.room(v.RoomNum, n.Room); r.last < n.Position {
+			v.Position = n.Position
+			r.addReceipt(v)
+			r.wakeAll(woken)
+		}
+		return
+	case rooms.Membership:
+		v.Position = n.Position
+		h.takeMembership(v, woken)
+		return
+	}
+	if u := h.users[n.User]; u != nil {
+		u.news = n.Position
+		woken[u] = struct{}{}
+	}
+}
+
+// takeEvent files an event in its room.
+func (h *hub) takeEvent(e *rooms.Event, woken map[*user]struct{}) {
+	r := h.room(e.RoomNum, e.RoomID)
+	h.bytes += r.add(e)
+	if len(e.Redacted) > 0 {
+		h.bytes -= r.forgetEvents() // what was kept of the redacted is out of date
+	}
+	r.wakeAll(woken)
+	if target := e.Target(); target != "" {
+		h.takeMembership(rooms.Membership{
+			RoomNum: e.RoomNum, User: target, Membership: e.Membership(), Position: e.Position,
+		}, woken)
+	}
+	if h.bytes > ringBudget {
+		h.shrink(r)
+	}
+}
+
+// takeMembership notes that a user's place in a room is another now. What it is
+// exactly, the next sync of the user reads from the database.
+func (h *hub) takeMembership(m rooms.Membership, woken map[*user]struct{}) {
+	u := h.users[m.User]
+	if u == nil {
+		return
+	}
+	if u.places != nil {
+		u.places[m.RoomNum] = place{stale: true, changed: m.Position}
+	}
+	if r := h.rooms[m.RoomNum]; r != nil {
+		if m.Membership == event.Join {
+			r.users[u] = struct{}{}
+		} else {
+			delete(r.users, u)
+		}
+	}
+	woken[u] = struct{}{}
+}
+
+// room returns what is kept of a room, made if it is new: nothing that happened
+// in it since started was of interest to anybody with a client, or nothing did.
+func (h *hub) room(num int64, id matrix.RoomID) *room {
+	r := h.rooms[num]
+	if r == nil {
+		r = newRoom(num, id, h.position)
+		h.rooms[num], h.byID[id] = r, r
+	}
+	return r
+}
+
+// shrink empties the rings that were used least lately, all but that of keep,
+// until half the budget is free.
+func (h *hub) shrink(keep *room) {
+	for h.bytes > ringBudget/2 {
+		var oldest *room
+		for _, r := range h.rooms {
+			if r != keep && r.bytes > 0 && (oldest == nil || r.last < oldest.last) {
+				oldest = r
+			}
+		}
+		if oldest == nil {
+			h.bytes -= keep.forgetEvents()
+			return
+		}
+		h.bytes -= oldest.forgetEvents()
+	}
+}
+
+// ephemeralMoved wakes who may see a change of typing or presence.
+func (h *hub) ephemeralMoved(c ephemeral.Change) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if c.Room != "" {
+		if r := h.byID[c.Room]; r != nil {
+			for u := range r.users {
+				u.wake()
+			}
+		}
+		return
+	}
+	woken := map[*user]struct{}{}
+	for _, id := range c.Users {
+		if u := h.users[id]; u != nil && u.loaded {
+			woken[u] = struct{}{}
+			h.neighbours(u, woken)
+			continue
+		}
+		for _, u := range h.users { // whom it shares a room with is not known here
+			woken[u] = struct{}{}
+		}
+	}
+	for u := range woken {
+		u.wake()
+	}
+}
+
+// neighbours adds to found the users with a client who share a room with u.
+func (h *hub) neighbours(u *user, found map[*user]struct{}) {
+	for num := range u.places {
+		r := h.rooms[num]
+		if r == nil {
+			continue
+		}
+		if _, joined := r.users[u]; !joined {
+			continue
+		}
+		for other := range r.users {
+			found[other] = struct{}{}
+		}
+	}
+}
+
+// sweep forgets users who have had no sync in flight for a while.
+func (h *hub) sweep(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, u := range h.users {
+		if !u.idle(now) {
+			continue
+		}
+		delete(h.users, id)
+		for num := range u.places {
+			if r := h.rooms[num]; r != nil {
+				delete(r.users, u)
+			}
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package syncapi
+
+import (
+	"slices"
+
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Limits of what is kept of one room.
+const (
+	ringEvents   = 256
+	ringReceipts = 512
+	eventBytes   = 512 // of an event in memory, beside its JSON
+)
+
+// room is the recent past of one room. The slices only ever grow at their end, or
+// are replaced, so that a reader may keep what it saw under the hub's lock.
+type room struct {
+	num   int64
+	id    matrix.RoomID
+	from  storage.Position   // what happened up to here, only the database knows
+	last  storage.Position   // of anything in it that clients can be told of; 0: nothing yet
+	users map[*user]struct{} // joined, and with a client
+
+	events      []*rooms.Event // ascending: all live events after eventsFrom
+	eventsFrom  storage.Position
+	roots       []rootMove // ascending: the moves of the current state after eventsFrom
+	receipts    []rooms.Receipt
+	receiptFrom storage.Position
+	bytes       int64
+}
+
+// rootMove says that the current state has this root from a position on.
+type rootMove struct {
+	from storage.Position
+	root statetree.NodeID
+}
+
+func newRoom(num int64, id matrix.RoomID, from storage.Position) *room {
+	return &room{num: num, id: id, from: from, users: map[*user]struct{}{}, eventsFrom: from, receiptFrom: from}
+}
+
+// add appends an event and returns how many bytes more the room takes.
+func (r *room) add(e *rooms.Event) int64 {
+	r.last = max(r.last, e.Position)
+	before := r.bytes
+	r.events = append(r.events, e)
+	r.bytes += sizeOf(e)
+	if n := len(r.roots); n == 0 || r.roots[n-1].root != e.StateAfter {
+		r.roots = append(r.roots, rootMove{e.Position, e.StateAfter})
+	}
+	if len(r.events) > ringEvents {
+		r.trim(ringEvents / 2)
+	}
+	return r.bytes - before
+}
+
+// trim drops all but the newest keep events.
+func (r *room) trim(keep int) {
+	cut := len(r.events) - keep
+	for _, e := range r.events[:cut] {
+		r.bytes -= sizeOf(e)
+	}
+	r.eventsFrom = r.events[cut-1].Position
+	r.events = slices.Clone(r.events[cut:])
+	r.roots = slices.DeleteFunc(slices.Clone(r.roots), func(m rootMove) bool { return m.from <= r.eventsFrom })
+}
+
+// forgetEvents drops all events and returns how many bytes that frees.
+func (r *room) forgetEvents() int64 {
+	freed := r.bytes
+	if n := len(r.events); n > 0 {
+		r.eventsFrom = r.events[n-1].Position
+	}
+	r.events, r.roots, r.bytes = nil, nil, 0
+	return freed
+}
+
+func (r *room) addReceipt(v rooms.Receipt) {
+	r.last = max(r.last, v.Position)
+	r.receipts = append(r.receipts, v)
+	if len(r.receipts) > ringReceipts {
+		cut := len(r.receipts) - ringReceipts/2
+		r.receiptFrom = r.receipts[cut-1].Position
+		r.receipts = slices.Clone(r.receipts[cut:])
+	}
+}
+
+func (r *room) wakeAll(woken map[*user]struct{}) {
+	for u := range r.users {
+		woken[u] = struct{}{}
+	}
+}
+
+func sizeOf(e *rooms.Event) int64 { return int64(len(e.JSON)) + eventBytes }
+
+// glimpse is a room as a reader found it: what of it is in memory.
+type glimpse struct {
+	from        storage.Position
+	last        storage.Position
+	events      []*rooms.Event
+	eventsFrom  storage.Position
+	roots       []rootMove
+	receipts    []rooms.Receipt
+	receiptFrom storage.Position
+}
+
+func (r *room) glimpse() glimpse {
+	return glimpse{r.from, r.last, r.events, r.eventsFrom, r.roots, r.receipts, r.receiptFrom}
+}
+
+// eventsIn returns the events of a span, if the memory has all of them.
+func (g *glimpse) eventsIn(span rooms.Span) ([]*rooms.Event, bool) {
+	if span.After < g.eventsFrom {
+		return nil, false
+	}
+	from := after(g.events, span.After, func(e *rooms.Event) storage.Position { return e.Position })
+	to := after(g.events, span.UpTo, func(e *rooms.Event) storage.Position { return e.Position })
+	return g.events[from:to], true
+}
+
+// receiptsIn returns the receipts of a span, if the memory has all of them.
+func (g *glimpse) receiptsIn(span rooms.Span) ([]rooms.Receipt, bool) {
+	if span.After < g.receiptFrom {
+		return nil, false
+	}
+	from := after(g.receipts, span.After, func(v rooms.Receipt) storage.Position { return v.Position })
+	to := after(g.receipts, span.UpTo, func(v rooms.Receipt) storage.Position { return v.Position })
+	return g.receipts[from:to], true
+}
+
+// rootAt returns the root of the current state at a position, if the memory knows it.
+func (g *glimpse) rootAt(p storage.Position) (statetree.NodeID, bool) {
+	i := after(g.roots, p, func(m rootMove) storage.Position { return m.from })
+	if i == 0 {
+		return 0, false
+	}
+	return g.roots[i-1].root, true
+}
+
+// after returns the index of the first item behind position p.
+func after[T any](items []T, p storage.Position, at func(T) storage.Position) int {
+	i, _ := slices.BinarySearchFunc(items, p, func(item T, p storage.Position) int {
+		if at(item) <= p {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
