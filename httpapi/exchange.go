@@ -31,7 +31,7 @@ type exchange struct {
 }
 
 // exchangeOf returns the exchange that w is. Handlers of this package run below a [Server] only.
-func exchangeOf(w http.ResponseWriter, _ *http.Request) *exchange {
+func exchangeOf(w http.ResponseWriter) *exchange {
 	return w.(*exchange)
 }
 

@@ -35,7 +35,7 @@ func Optional[In, Out any](a Authenticator, l *Limit, h func(context.Context, *C
 // MaxBody sets how large the bodies of a route may be, in place of [DefaultMaxBody].
 func MaxBody(maxBytes int64, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		x := exchangeOf(w, r)
+		x := exchangeOf(w)
 		x.maxBody = maxBytes
 		h(x, r)
 	}
@@ -43,7 +43,7 @@ func MaxBody(maxBytes int64, h http.HandlerFunc) http.HandlerFunc {
 
 func endpoint[In, Out any](admit admission, h func(context.Context, *Call, *In) (*Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		x := exchangeOf(w, r)
+		x := exchangeOf(w)
 		ctx := r.Context()
 		if err := admit.check(ctx, x); err != nil {
 			x.fail(err)

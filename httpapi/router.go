@@ -141,12 +141,12 @@ func unrecognized(name string, status int) route {
 	return route{
 		pattern: name,
 		stats:   &routeStats{route: name},
-		handler: func(w http.ResponseWriter, r *http.Request) {
+		handler: func(w http.ResponseWriter, _ *http.Request) {
 			text := "no such endpoint"
 			if status == http.StatusMethodNotAllowed {
 				text = "the endpoint does not have this method"
 			}
-			exchangeOf(w, r).refuse(matrix.Errorf(matrix.Unrecognized, "%s", text).WithStatus(status))
+			exchangeOf(w).refuse(matrix.Errorf(matrix.Unrecognized, "%s", text).WithStatus(status))
 		},
 	}
 }
