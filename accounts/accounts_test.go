@@ -155,23 +155,22 @@ func (w *world) wantLoggedOut(what string, s Session) {
 }
 
 func TestTokensAreRecognisableAndNeverStored(t *testing.T) {
-	each(t, func(w *world) {
-		s, _ := w.register("alice")
-		if want := "myt_"; len(s.AccessToken) != len(want)+43+9 || s.AccessToken[:4] != want {
-			w.t.Errorf("token: got %q, want myt_, 43 characters, _, 8 digits", s.AccessToken)
-		}
-		other, _ := w.register("bob")
-		if s.AccessToken == other.AccessToken {
-			w.t.Error("two sessions have the same token")
-		}
-		stored, err := storage.Collect[[]byte](w.ctx, w.db, `SELECT token_hash FROM access_tokens WHERE user_id = $1`, s.User)
-		if err != nil || len(stored) != 1 {
-			w.t.Fatalf("stored tokens of alice: got %d, %v, want 1", len(stored), err)
-		}
-		if want := hashToken(s.AccessToken); string(stored[0]) != string(want[:]) {
-			w.t.Errorf("stored: got %x, want the hash %x", stored[0], want)
-		}
-	})
+	w := onSQLite(t)
+	s, _ := w.register("alice")
+	if want := "myt_"; len(s.AccessToken) != len(want)+43+9 || s.AccessToken[:4] != want {
+		t.Errorf("token: got %q, want myt_, 43 characters, _, 8 digits", s.AccessToken)
+	}
+	other, _ := w.register("bob")
+	if s.AccessToken == other.AccessToken {
+		t.Error("two sessions have the same token")
+	}
+	stored, err := storage.Collect[[]byte](w.ctx, w.db, `SELECT token_hash FROM access_tokens WHERE user_id = $1`, s.User)
+	if err != nil || len(stored) != 1 {
+		t.Fatalf("stored tokens of alice: got %d, %v, want 1", len(stored), err)
+	}
+	if want := hashToken(s.AccessToken); string(stored[0]) != string(want[:]) {
+		t.Errorf("stored: got %x, want the hash %x", stored[0], want)
+	}
 }
 
 func TestRandomNameKeepsToItsAlphabet(t *testing.T) {

@@ -13,58 +13,56 @@ import (
 )
 
 func TestLoginByIdentifier(t *testing.T) {
-	each(t, func(w *world) {
-		w.register("alice")
-		for _, c := range []struct {
-			name             string
-			identifier, user string
-			password         string
-			want             matrix.ErrorCode
-		}{
-			{"localpart", `{"type":"m.id.user","user":"alice"}`, "", goodPassword, ""},
-			{"user ID", `{"type":"m.id.user","user":"@alice:example.org"}`, "", goodPassword, ""},
-			{"capitals", `{"type":"m.id.user","user":"@ALICE:example.org"}`, "", goodPassword, ""},
-			{"old localpart", ``, "alice", goodPassword, ""},
-			{"old user ID beside null", `null`, "@alice:example.org", goodPassword, ""},
-			{"identifier before old", `{"type":"m.id.user","user":"alice"}`, "bob", goodPassword, ""},
-			{"wrong password", ``, "alice", "wrong", matrix.Forbidden},
-			{"no password", ``, "alice", "", matrix.Forbidden},
-			{"long password", ``, "alice", strings.Repeat("x", 1<<20), matrix.Forbidden},
-			{"unknown user", ``, "bob", goodPassword, matrix.Forbidden},
-			{"user of another server", ``, "@alice:example.com", goodPassword, matrix.Forbidden},
-			{"no user ID", ``, "@alice", goodPassword, matrix.Forbidden},
-			{"NUL", ``, "alice\x00", goodPassword, matrix.Forbidden},
-			{"mail address", `{"type":"m.id.thirdparty","medium":"email","address":"a@b"}`, "", goodPassword, matrix.Forbidden},
-			{"telephone", `{"type":"m.id.phone","country":"GB","phone":"1"}`, "", goodPassword, matrix.Forbidden},
-			{"unknown identifier", `{"type":"m.id.other"}`, "", goodPassword, matrix.InvalidParam},
-			{"nobody", ``, "", goodPassword, matrix.MissingParam},
-			{"no user in it", `{"type":"m.id.user"}`, "alice", goodPassword, matrix.MissingParam},
-			{"wrong type", `"alice"`, "", goodPassword, matrix.BadJSON},
-			{"wrong type in it", `{"type":"m.id.user","user":1}`, "", goodPassword, matrix.BadJSON},
-		} {
-			s, err := w.Login(w.ctx, Login{
-				Type: TypePassword, Identifier: json.RawMessage(c.identifier), User: c.user, Password: c.password,
-			})
-			wantCode(w.t, c.name, err, c.want)
-			if c.want == "" && (s.User != "@alice:example.org" || s.AccessToken == "" || len(s.Device) != deviceIDLength) {
-				w.t.Errorf("%s: got %+v, want a session of alice", c.name, s)
-			}
+	w := onSQLite(t)
+	w.register("alice")
+	for _, c := range []struct {
+		name             string
+		identifier, user string
+		password         string
+		want             matrix.ErrorCode
+	}{
+		{"localpart", `{"type":"m.id.user","user":"alice"}`, "", goodPassword, ""},
+		{"user ID", `{"type":"m.id.user","user":"@alice:example.org"}`, "", goodPassword, ""},
+		{"capitals", `{"type":"m.id.user","user":"@ALICE:example.org"}`, "", goodPassword, ""},
+		{"old localpart", ``, "alice", goodPassword, ""},
+		{"old user ID beside null", `null`, "@alice:example.org", goodPassword, ""},
+		{"identifier before old", `{"type":"m.id.user","user":"alice"}`, "bob", goodPassword, ""},
+		{"wrong password", ``, "alice", "wrong", matrix.Forbidden},
+		{"no password", ``, "alice", "", matrix.Forbidden},
+		{"long password", ``, "alice", strings.Repeat("x", 1<<20), matrix.Forbidden},
+		{"unknown user", ``, "bob", goodPassword, matrix.Forbidden},
+		{"user of another server", ``, "@alice:example.com", goodPassword, matrix.Forbidden},
+		{"no user ID", ``, "@alice", goodPassword, matrix.Forbidden},
+		{"NUL", ``, "alice\x00", goodPassword, matrix.Forbidden},
+		{"mail address", `{"type":"m.id.thirdparty","medium":"email","address":"a@b"}`, "", goodPassword, matrix.Forbidden},
+		{"telephone", `{"type":"m.id.phone","country":"GB","phone":"1"}`, "", goodPassword, matrix.Forbidden},
+		{"unknown identifier", `{"type":"m.id.other"}`, "", goodPassword, matrix.InvalidParam},
+		{"nobody", ``, "", goodPassword, matrix.MissingParam},
+		{"no user in it", `{"type":"m.id.user"}`, "alice", goodPassword, matrix.MissingParam},
+		{"wrong type", `"alice"`, "", goodPassword, matrix.BadJSON},
+		{"wrong type in it", `{"type":"m.id.user","user":1}`, "", goodPassword, matrix.BadJSON},
+	} {
+		s, err := w.Login(w.ctx, Login{
+			Type: TypePassword, Identifier: json.RawMessage(c.identifier), User: c.user, Password: c.password,
+		})
+		wantCode(t, c.name, err, c.want)
+		if c.want == "" && (s.User != "@alice:example.org" || s.AccessToken == "" || len(s.Device) != deviceIDLength) {
+			t.Errorf("%s: got %+v, want a session of alice", c.name, s)
 		}
-	})
+	}
 }
 
 func TestLoginTypes(t *testing.T) {
-	each(t, func(w *world) {
-		_, err := w.Login(w.ctx, Login{})
-		wantCode(w.t, "none", err, matrix.MissingParam)
-		_, err = w.Login(w.ctx, Login{Type: "m.login.other"})
-		wantCode(w.t, "unknown", err, matrix.Unknown)
-		if e, ok := err.(*matrix.Error); !ok || e.Status() != 400 {
-			w.t.Errorf("unknown: got %v, want status 400", err)
-		}
-		_, err = w.Login(w.ctx, Login{Type: TypePassword, User: "a", Device: Device{ID: strings.Repeat("x", 256)}})
-		wantCode(w.t, "device", err, matrix.InvalidParam)
-	})
+	w := onSQLite(t)
+	_, err := w.Login(w.ctx, Login{})
+	wantCode(t, "none", err, matrix.MissingParam)
+	_, err = w.Login(w.ctx, Login{Type: "m.login.other"})
+	wantCode(t, "unknown", err, matrix.Unknown)
+	if e, ok := err.(*matrix.Error); !ok || e.Status() != 400 {
+		t.Errorf("unknown: got %v, want status 400", err)
+	}
+	_, err = w.Login(w.ctx, Login{Type: TypePassword, User: "a", Device: Device{ID: strings.Repeat("x", 256)}})
+	wantCode(t, "device", err, matrix.InvalidParam)
 }
 
 func TestALoginReplacesTheTokenOfItsDevice(t *testing.T) {
@@ -185,19 +183,18 @@ func TestALoginTokenLetsOneIn(t *testing.T) {
 }
 
 func TestALoginTokenEndsWithThePasswordAndTheAccount(t *testing.T) {
-	each(t, func(w *world) {
-		_, who := w.register("alice")
-		token := w.loginToken(who)
-		wantCode(w.t, "reset", w.ResetPassword(w.ctx, who.Account, "another", false), "")
-		_, err := w.Login(w.ctx, Login{Type: TypeToken, Token: token})
-		wantCode(w.t, "after a new password", err, matrix.Forbidden)
+	w := onSQLite(t)
+	_, who := w.register("alice")
+	token := w.loginToken(who)
+	wantCode(t, "reset", w.ResetPassword(w.ctx, who.Account, "another", false), "")
+	_, err := w.Login(w.ctx, Login{Type: TypeToken, Token: token})
+	wantCode(t, "after a new password", err, matrix.Forbidden)
 
-		_, bob := w.register("bob")
-		token = w.loginToken(bob)
-		wantCode(w.t, "deactivate", w.DeactivateUser(w.ctx, bob.Account, false), "")
-		_, err = w.Login(w.ctx, Login{Type: TypeToken, Token: token})
-		wantCode(w.t, "after the end of the account", err, matrix.Forbidden)
-	})
+	_, bob := w.register("bob")
+	token = w.loginToken(bob)
+	wantCode(t, "deactivate", w.DeactivateUser(w.ctx, bob.Account, false), "")
+	_, err = w.Login(w.ctx, Login{Type: TypeToken, Token: token})
+	wantCode(t, "after the end of the account", err, matrix.Forbidden)
 }
 
 // The password of a login is compared before the commit: one that was replaced meanwhile must open nothing.

@@ -36,90 +36,85 @@ func TestRegisterInOneRequest(t *testing.T) {
 }
 
 func TestRegisterInTwoRequests(t *testing.T) {
-	each(t, func(w *world) {
-		in := Registration{Username: "alice", Password: goodPassword}
-		for _, first := range []Registration{in, {}} { // some clients ask for the flows before they ask for a name
-			in.Username += "x"
-			if first.Username != "" {
-				first.Username = in.Username
-			}
-			_, err := w.Register(w.ctx, first)
-			c := wantChallenge(w.t, "without auth", err, "")
-			if len(c.Flows) != 1 || !slices.Equal(c.Flows[0].Stages, []string{TypeDummy}) || c.Session == "" {
-				w.t.Errorf("challenge: got %+v, want a session and one flow of m.login.dummy", c)
-			}
-			in.Auth = json.RawMessage(fmt.Sprintf(`{"type":"m.login.dummy","session":%q}`, c.Session))
-			if _, err := w.Register(w.ctx, in); err != nil {
-				w.t.Errorf("with auth: %v", err)
-			}
-			_, err = w.Register(w.ctx, Registration{Username: "another", Password: goodPassword, Auth: in.Auth})
-			wantChallenge(w.t, "with a session that was used", err, matrix.Unknown)
+	w := onSQLite(t)
+	in := Registration{Username: "alice", Password: goodPassword}
+	for _, first := range []Registration{in, {}} { // some clients ask for the flows before they ask for a name
+		in.Username += "x"
+		if first.Username != "" {
+			first.Username = in.Username
 		}
-	})
+		_, err := w.Register(w.ctx, first)
+		c := wantChallenge(t, "without auth", err, "")
+		if len(c.Flows) != 1 || !slices.Equal(c.Flows[0].Stages, []string{TypeDummy}) || c.Session == "" {
+			t.Errorf("challenge: got %+v, want a session and one flow of m.login.dummy", c)
+		}
+		in.Auth = json.RawMessage(fmt.Sprintf(`{"type":"m.login.dummy","session":%q}`, c.Session))
+		if _, err := w.Register(w.ctx, in); err != nil {
+			t.Errorf("with auth: %v", err)
+		}
+		_, err = w.Register(w.ctx, Registration{Username: "another", Password: goodPassword, Auth: in.Auth})
+		wantChallenge(t, "with a session that was used", err, matrix.Unknown)
+	}
 }
 
 func TestRegisterRefusesBeforeAuthentication(t *testing.T) {
-	each(t, func(w *world) {
-		w.register("alice")
-		for _, c := range []struct {
-			name string
-			in   Registration
-			want matrix.ErrorCode
-		}{
-			{"taken", Registration{Username: "alice"}, matrix.UserInUse},
-			{"taken in capitals", Registration{Username: "ALICE"}, matrix.UserInUse},
-			{"too long", Registration{Username: strings.Repeat("a", 250)}, matrix.InvalidUsername},
-			{"Kelvin sign", Registration{Username: "\u212a"}, matrix.InvalidUsername},
-			{"long password", Registration{Username: "bob", Password: strings.Repeat("p", 513)}, matrix.InvalidParam},
-			{"no password", Registration{Username: "bob", Auth: dummy}, matrix.MissingParam},
-			{"auth of another kind", Registration{Username: "bob", Password: "x", Auth: json.RawMessage(`[]`)}, matrix.BadJSON},
-			{"bad device", Registration{Username: "bob", Password: "x", Auth: dummy, Device: Device{ID: "a\x00"}}, matrix.InvalidParam},
-		} {
-			_, err := w.Register(w.ctx, c.in)
-			wantCode(w.t, c.name, err, c.want)
-		}
-		for _, c := range "!\":?\\@[]{|}£é\n' \x00" {
-			_, err := w.Register(w.ctx, Registration{Username: "user" + string(c), Password: goodPassword, Auth: dummy})
-			wantCode(w.t, fmt.Sprintf("character %q", c), err, matrix.InvalidUsername)
-		}
-		for _, c := range "q3._=-/+" {
-			w.register("user" + string(c))
-		}
-	})
+	w := onSQLite(t)
+	w.register("alice")
+	for _, c := range []struct {
+		name string
+		in   Registration
+		want matrix.ErrorCode
+	}{
+		{"taken", Registration{Username: "alice"}, matrix.UserInUse},
+		{"taken in capitals", Registration{Username: "ALICE"}, matrix.UserInUse},
+		{"too long", Registration{Username: strings.Repeat("a", 250)}, matrix.InvalidUsername},
+		{"Kelvin sign", Registration{Username: "\u212a"}, matrix.InvalidUsername},
+		{"long password", Registration{Username: "bob", Password: strings.Repeat("p", 513)}, matrix.InvalidParam},
+		{"no password", Registration{Username: "bob", Auth: dummy}, matrix.MissingParam},
+		{"auth of another kind", Registration{Username: "bob", Password: "x", Auth: json.RawMessage(`[]`)}, matrix.BadJSON},
+		{"bad device", Registration{Username: "bob", Password: "x", Auth: dummy, Device: Device{ID: "a\x00"}}, matrix.InvalidParam},
+	} {
+		_, err := w.Register(w.ctx, c.in)
+		wantCode(t, c.name, err, c.want)
+	}
+	for _, c := range "!\":?\\@[]{|}£é\n' \x00" {
+		_, err := w.Register(w.ctx, Registration{Username: "user" + string(c), Password: goodPassword, Auth: dummy})
+		wantCode(t, fmt.Sprintf("character %q", c), err, matrix.InvalidUsername)
+	}
+	for _, c := range "q3._=-/+" {
+		w.register("user" + string(c))
+	}
 }
 
 func TestRegisterClosed(t *testing.T) {
-	each(t, func(w *world) {
-		_, err := w.Register(w.ctx, Registration{Username: "alice", Password: goodPassword, Auth: dummy})
-		wantCode(w.t, "register", err, matrix.Forbidden)
-		wantCode(w.t, "available", w.Available(w.ctx, "alice"), matrix.Forbidden)
-		_, err = w.RegisterGuest(w.ctx, "")
-		wantCode(w.t, "guest", err, matrix.GuestAccessForbidden)
-	}, withRegistration(config.Closed))
+	w := onSQLite(t, withRegistration(config.Closed))
+	_, err := w.Register(w.ctx, Registration{Username: "alice", Password: goodPassword, Auth: dummy})
+	wantCode(t, "register", err, matrix.Forbidden)
+	wantCode(t, "available", w.Available(w.ctx, "alice"), matrix.Forbidden)
+	_, err = w.RegisterGuest(w.ctx, "")
+	wantCode(t, "guest", err, matrix.GuestAccessForbidden)
 }
 
 func TestRegisterWithoutLogin(t *testing.T) {
-	each(t, func(w *world) {
-		s, err := w.Register(w.ctx, Registration{Password: goodPassword, Auth: dummy, InhibitLogin: true})
-		if err != nil || s.AccessToken != "" || s.Device != "" {
-			w.t.Errorf("got %+v, %v, want a user only", s, err)
-		}
-		if len(s.User.Localpart()) != usernameLength {
-			w.t.Errorf("user: got %s, want a name that was made", s.User)
-		}
-		if devices, err := w.Devices(w.ctx, s.User); err != nil || len(devices) != 0 {
-			w.t.Errorf("devices: got %v, %v, want none", devices, err)
-		}
-	})
+	w := onSQLite(t)
+	s, err := w.Register(w.ctx, Registration{Password: goodPassword, Auth: dummy, InhibitLogin: true})
+	if err != nil || s.AccessToken != "" || s.Device != "" {
+		t.Errorf("got %+v, %v, want a user only", s, err)
+	}
+	if len(s.User.Localpart()) != usernameLength {
+		t.Errorf("user: got %s, want a name that was made", s.User)
+	}
+	if devices, err := w.Devices(w.ctx, s.User); err != nil || len(devices) != 0 {
+		t.Errorf("devices: got %v, %v, want none", devices, err)
+	}
 }
 
 func TestAvailable(t *testing.T) {
-	each(t, func(w *world) {
-		w.register("alice")
-		wantCode(w.t, "free", w.Available(w.ctx, "bob"), "")
-		wantCode(w.t, "taken", w.Available(w.ctx, "alice"), matrix.UserInUse)
-		wantCode(w.t, "no name", w.Available(w.ctx, ""), matrix.InvalidUsername)
-	})
+	w := onSQLite(t)
+	w.register("alice")
+	wantCode(t, "free", w.Available(w.ctx, "bob"), "")
+	wantCode(t, "taken", w.Available(w.ctx, "alice"), matrix.UserInUse)
+	wantCode(t, "no name", w.Available(w.ctx, ""), matrix.InvalidUsername)
 }
 
 func TestOneOfManyGetsAName(t *testing.T) {
