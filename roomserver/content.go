@@ -23,6 +23,8 @@ func (st *step) checkState(ctx context.Context, by matrix.Requester, key event.K
 		return err
 	}
 	switch key.Type {
+	case event.TypeCreate:
+		return matrix.Errorf(matrix.Forbidden, "a room is created once")
 	case event.TypePowerLevels:
 		return st.checkPowerLevels(content)
 	case event.TypeJoinRules:

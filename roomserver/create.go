@@ -51,18 +51,35 @@ func (s *Server) Create(ctx context.Context, by matrix.Requester, in CreateRoom)
 	if err != nil {
 		return "", err
 	}
-	st := s.newStep(rooms.Room{Num: s.db.NextNumber(), Version: plan.version}, tip{}, nil)
+	for try := range int64(maxCreateTries) {
+		id, err := plan.commit(ctx, try)
+		if !errors.Is(err, storage.ErrDuplicate) {
+			return id, err
+		}
+		// The alias was taken meanwhile, or the same user made just such a room in the same millisecond.
+		if err := plan.readAlias(ctx, by); err != nil {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("create a room: %w", storage.ErrDuplicate)
+}
+
+// maxCreateTries bounds the search for a room ID that is free.
+const maxCreateTries = 8
+
+// commit builds the room, dated some milliseconds late, and stores it.
+func (p *plan) commit(ctx context.Context, lateMS int64) (matrix.RoomID, error) {
+	s := p.server
+	st := s.newStep(rooms.Room{Num: s.db.NextNumber(), Version: p.version}, tip{}, nil)
 	st.created = true
-	if err := plan.build(ctx, st); err != nil {
+	st.nowMS += lateMS
+	if err := p.build(ctx, st); err != nil {
 		s.trees.Dropped(st.nodes)
 		return "", invalidRoomState(err)
 	}
 	first, err := s.db.Commit(ctx, st.write(s.generations.Add(1)))
-	if errors.Is(err, storage.ErrDuplicate) && plan.alias != "" {
-		err = roomInUse(plan.alias)
-	}
 	if err != nil {
-		// Whether the commit still goes on is not known; the trees are found in the database if it does.
+		// Whether the commit still goes on is not known; if it does, the trees are in the database.
 		return "", err
 	}
 	s.trees.Stored(st.nodes)

@@ -1,0 +1,628 @@
+package roomserver_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+	"github.com/myelin-chat/myelin/storage/storagetest"
+)
+
+// The cases in testdata/*.txt are read thus. A case begins with "== its name". Each line of it is a user
+// and what the user does, in the room made last, or with "user@ROOM:" in the room made as ROOM. A line
+// that ends in "! M_CODE" must be refused with that code. After "----" stand the things that must then
+// be so. "restart" forgets all that is in memory.
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, each := range strings.Split("\n"+string(text), "\n== ")[1:] {
+				name, body, _ := strings.Cut(each, "\n")
+				t.Run(strings.TrimSuffix(filepath.Base(file), ".txt")+"/"+name, func(t *testing.T) { newPlay(t, db).run(body) })
+			}
+		}
+	})
+}
+
+// play is one case being run.
+type play struct {
+	t        *testing.T
+	ctx      context.Context
+	settings roomserver.Settings
+	people   *people
+	server   *roomserver.Server
+	suffix   string // of names that are the database's: aliases
+	room     matrix.RoomID
+	rooms    map[string]matrix.RoomID
+	events   map[string]matrix.EventID
+	last     matrix.EventID
+}
+
+func newPlay(t *testing.T, db *storage.DB) *play {
+	s := settings(t, db)
+	p := &people{}
+	s.Profiles = p
+	suffix := fmt.Sprintf("n%x", sha256.Sum256([]byte(t.Name())))[:12]
+	return &play{
+		t: t, ctx: context.Background(), settings: s, people: p, server: roomserver.New(s), suffix: suffix,
+		rooms: map[string]matrix.RoomID{}, events: map[string]matrix.EventID{},
+	}
+}
+
+func (p *play) run(body string) {
+	deeds, claims, _ := strings.Cut(body, "----\n")
+	for _, line := range lines(deeds) {
+		text, code, refused := strings.Cut(line, " ! ")
+		err := p.do(strings.TrimSpace(text))
+		got := string(matrix.CodeOf(err))
+		if want := strings.TrimSpace(code); refused && got != want || !refused && err != nil {
+			p.t.Fatalf("%s:\n  got  %v\n  want %q", line, err, want)
+		}
+	}
+	for _, line := range lines(claims) {
+		ask, want, _ := strings.Cut(line, ": ")
+		if got := p.ask(strings.TrimSuffix(ask, ":")); got != strings.TrimSpace(want) {
+			p.t.Errorf("%s:\n  got  %s\n  want %s", ask, got, want)
+		}
+	}
+}
+
+func lines(text string) (all []string) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+// do does what a line says.
+func (p *play) do(line string) error {
+	if line == "restart" {
+		p.server = roomserver.New(p.settings)
+		return nil
+	}
+	who, deed, ok := strings.Cut(line, ": ")
+	if !ok {
+		return fmt.Errorf("not a deed: %q", line)
+	}
+	who, where, elsewhere := strings.Cut(who, "@")
+	room := p.room
+	if elsewhere {
+		room = p.roomNamed(where)
+	}
+	args := words(deed)
+	for i, arg := range args {
+		args[i] = p.expand(arg)
+	}
+	act, ok := deeds[args[0]]
+	if !ok {
+		return fmt.Errorf("nobody can %q", args[0])
+	}
+	requester := as(strings.TrimPrefix(who, "guest "))
+	requester.Guest = strings.HasPrefix(who, "guest ")
+	return act(p, requester, room, args[1:])
+}
+
+func (p *play) roomNamed(name string) matrix.RoomID {
+	if id, ok := p.rooms[name]; ok {
+		return id
+	}
+	return matrix.RoomID("!" + name + ":" + serverName)
+}
+
+// expand puts IDs in the place of $names of events and rooms.
+func (p *play) expand(arg string) string {
+	for name, id := range p.events {
+		arg = strings.ReplaceAll(arg, "$"+name+"$", string(id))
+	}
+	for name, id := range p.rooms {
+		arg = strings.ReplaceAll(arg, "!"+name+"!", string(id))
+	}
+	return strings.ReplaceAll(arg, "~", p.suffix)
+}
+
+// words splits at blanks, but not in '…'.
+func words(text string) (all []string) {
+	quoted := false
+	for _, word := range strings.FieldsFunc(text, func(r rune) bool {
+		if r == '\'' {
+			quoted = !quoted
+		}
+		return r == ' ' && !quoted
+	}) {
+		all = append(all, strings.ReplaceAll(word, "'", ""))
+	}
+	return all
+}
+
+// options splits "key=value" words; one without "=" is a flag.
+func options(args []string) map[string]string {
+	o := make(map[string]string)
+	for _, arg := range args {
+		key, value, _ := strings.Cut(arg, "=")
+		o[key] = value
+	}
+	return o
+}
+
+type deed func(p *play, by matrix.Requester, room matrix.RoomID, args []string) error
+
+func moved(move func(*roomserver.Server, context.Context, matrix.Requester, roomserver.Move) error) deed {
+	return func(p *play, by matrix.Requester, room matrix.RoomID, args []string) error {
+		return move(p.server, p.ctx, by, roomserver.Move{Room: room, Target: user(args[0]), Reason: strings.Join(args[1:], " ")})
+	}
+}
+
+func changed(change func(*roomserver.Server, context.Context, matrix.Requester, matrix.RoomID, string) error) deed {
+	return func(p *play, by matrix.Requester, room matrix.RoomID, args []string) error {
+		return change(p.server, p.ctx, by, room, strings.Join(args, " "))
+	}
+}
+
+func stated(typ, field string) deed {
+	return func(p *play, by matrix.Requester, room matrix.RoomID, args []string) error {
+		content, err := canonical.Marshal(map[string]string{field: strings.Join(args, " ")})
+		if err != nil {
+			return err
+		}
+		return p.setState(by, roomserver.SendState{Room: room, Type: typ, Content: content})
+	}
+}
+
+var deeds = map[string]deed{
+	"create":    (*play).create,
+	"invite":    moved((*roomserver.Server).Invite),
+	"kick":      moved((*roomserver.Server).Kick),
+	"ban":       moved((*roomserver.Server).Ban),
+	"unban":     moved((*roomserver.Server).Unban),
+	"join":      changed((*roomserver.Server).Join),
+	"leave":     changed((*roomserver.Server).Leave),
+	"knock":     changed((*roomserver.Server).Knock),
+	"name":      stated("m.room.name", "name"),
+	"topic":     stated("m.room.topic", "topic"),
+	"visible":   stated("m.room.history_visibility", "history_visibility"),
+	"guests":    stated("m.room.guest_access", "guest_access"),
+	"join_rule": stated("m.room.join_rules", "join_rule"),
+	"say":       (*play).say,
+	"send":      (*play).send,
+	"state":     (*play).state,
+	"power":     (*play).power,
+	"redact":    (*play).redact,
+	"read":      (*play).read,
+	"alias": func(p *play, by matrix.Requester, room matrix.RoomID, args []string) error {
+		return p.server.SetAlias(p.ctx, by, matrix.RoomAlias(args[0]), room)
+	},
+	"unalias": func(p *play, by matrix.Requester, _ matrix.RoomID, args []string) error {
+		return p.server.DeleteAlias(p.ctx, by, matrix.RoomAlias(args[0]))
+	},
+	"forget": func(p *play, by matrix.Requester, room matrix.RoomID, _ []string) error {
+		return p.server.Forget(p.ctx, by, room)
+	},
+	"publish": func(p *play, by matrix.Requester, room matrix.RoomID, _ []string) error {
+		return p.server.SetVisibility(p.ctx, by, room, true)
+	},
+	"unpublish": func(p *play, by matrix.Requester, room matrix.RoomID, _ []string) error {
+		return p.server.SetVisibility(p.ctx, by, room, false)
+	},
+	"rename": func(p *play, by matrix.Requester, _ matrix.RoomID, args []string) error {
+		p.people.rename(by.User, args[0])
+		return p.server.ProfileChanged(p.ctx, by.User)
+	},
+	"leave_all": func(p *play, by matrix.Requester, _ matrix.RoomID, _ []string) error {
+		return p.server.LeaveAll(p.ctx, by.User)
+	},
+	"list_aliases": func(p *play, by matrix.Requester, room matrix.RoomID, _ []string) error {
+		_, err := p.server.Aliases(p.ctx, by, room)
+		return err
+	},
+}
+
+// create: create [as=ROOM] [v=11] [preset=…] [name=…] [topic=…] [alias=…] [invite=a,b] [direct] [public]
+// [creation={…}] [levels={…}] [state=TYPE={…}]
+func (p *play) create(by matrix.Requester, _ matrix.RoomID, args []string) error {
+	o := options(args)
+	_, public := o["public"]
+	_, direct := o["direct"]
+	in := roomserver.CreateRoom{
+		Public: public, Direct: direct, AliasName: o["alias"], Name: o["name"], Topic: o["topic"],
+		Version: matrix.RoomVersion(o["v"]), Preset: o["preset"],
+		CreationContent: []byte(o["creation"]), PowerLevels: []byte(o["levels"]),
+	}
+	for name := range strings.SplitSeq(o["invite"], ",") {
+		if name != "" {
+			in.Invite = append(in.Invite, user(name))
+		}
+	}
+	if typ, content, ok := strings.Cut(o["state"], "="); ok {
+		in.InitialState = append(in.InitialState, roomserver.InitialState{Type: typ, Content: []byte(content)})
+	}
+	id, err := p.server.Create(p.ctx, by, in)
+	if err != nil {
+		return err
+	}
+	p.room = id
+	p.rooms[o["as"]] = id
+	return nil
+}
+
+// sent keeps the ID of an event: as the last, and by name if the options have one.
+func (p *play) sent(id matrix.EventID, err error, o map[string]string) error {
+	if err != nil {
+		return err
+	}
+	p.last = id
+	if name := o["as"]; name != "" {
+		p.events[name] = id
+	}
+	return nil
+}
+
+func (p *play) say(by matrix.Requester, room matrix.RoomID, args []string) error {
+	o := options(args[1:])
+	in := send(room, args[0])
+	in.Txn = roomserver.Txn{Path: "/rooms/" + string(room) + "/send/m.room.message", ID: o["txn"]}
+	if device := o["device"]; device != "" {
+		by.Device = matrix.DeviceID(device)
+	}
+	id, err := p.server.Send(p.ctx, by, in)
+	return p.sent(id, err, o)
+}
+
+func (p *play) send(by matrix.Requester, room matrix.RoomID, args []string) error {
+	id, err := p.server.Send(p.ctx, by, roomserver.SendEvent{Room: room, Type: args[0], Content: []byte(args[1])})
+	return p.sent(id, err, options(args[2:]))
+}
+
+func (p *play) setState(by matrix.Requester, in roomserver.SendState) error {
+	id, err := p.server.SendState(p.ctx, by, in)
+	return p.sent(id, err, nil)
+}
+
+// state: state TYPE {…} [key=…] [as=…]
+func (p *play) state(by matrix.Requester, room matrix.RoomID, args []string) error {
+	o := options(args[2:])
+	id, err := p.server.SendState(p.ctx, by, roomserver.SendState{
+		Room: room, Type: args[0], StateKey: o["key"], Content: []byte(args[1]),
+	})
+	return p.sent(id, err, o)
+}
+
+// power: power alice=100 bob=50 [invite:50] sets levels, and leaves the others.
+func (p *play) power(by matrix.Requester, room matrix.RoomID, args []string) error {
+	content := map[string]any{"users": map[string]int{}, "events": map[string]int{}}
+	for _, arg := range args {
+		name, level, isUser := strings.Cut(arg, "=")
+		if !isUser {
+			name, level, _ = strings.Cut(arg, ":")
+		}
+		n, err := strconv.Atoi(level)
+		if err != nil {
+			return err
+		}
+		switch {
+		case isUser:
+			content["users"].(map[string]int)[string(user(name))] = n
+		case strings.HasPrefix(name, "m."):
+			content["events"].(map[string]int)[name] = n
+		default:
+			content[name] = n
+		}
+	}
+	raw, err := canonical.Marshal(content)
+	if err != nil {
+		return err
+	}
+	return p.setState(by, roomserver.SendState{Room: room, Type: "m.room.power_levels", Content: raw})
+}
+
+func (p *play) redact(by matrix.Requester, room matrix.RoomID, args []string) error {
+	o := options(args[1:])
+	id, ok := p.events[args[0]]
+	if !ok {
+		id = matrix.EventID(args[0])
+	}
+	got, err := p.server.Redact(p.ctx, by, roomserver.RedactEvent{
+		Room: room, Event: id, Reason: o["reason"], Txn: roomserver.Txn{Path: "/redact/" + string(id), ID: o["txn"]},
+	})
+	return p.sent(got, err, o)
+}
+
+// read: read EVENT [type=m.read.private] [thread=main]
+func (p *play) read(by matrix.Requester, room matrix.RoomID, args []string) error {
+	o := options(args[1:])
+	in := roomserver.SetReceipt{Room: room, Type: roomserver.ReceiptRead, Event: p.events[args[0]], Thread: o["thread"]}
+	if o["type"] != "" {
+		in.Type = o["type"]
+	}
+	return p.server.SetReceipt(p.ctx, by, in)
+}
+
+// ask answers what stands before the colon of a claim.
+func (p *play) ask(line string) string {
+	args := words(line)
+	room := p.room
+	if what, where, elsewhere := strings.Cut(args[0], "@"); elsewhere {
+		args[0], room = what, p.roomNamed(where)
+	}
+	ask, ok := asks[args[0]]
+	if !ok {
+		return "no such question"
+	}
+	answer, err := ask(p, room, args[1:])
+	if err != nil {
+		return err.Error()
+	}
+	return strings.ReplaceAll(p.named(answer), p.suffix, "~")
+}
+
+// named puts names in the place of the IDs of events.
+func (p *play) named(text string) string {
+	for name, id := range p.events {
+		text = strings.ReplaceAll(text, string(id), name)
+	}
+	return text
+}
+
+type question func(p *play, room matrix.RoomID, args []string) (string, error)
+
+func content(typ string, path ...string) question {
+	return func(p *play, room matrix.RoomID, _ []string) (string, error) {
+		return p.stateText(room, event.Key{Type: typ}, path...)
+	}
+}
+
+var asks = map[string]question{
+	"name":      content("m.room.name", "name"),
+	"topic":     content("m.room.topic", "topic"),
+	"alias":     content("m.room.canonical_alias", "alias"),
+	"join_rule": content("m.room.join_rules", "join_rule"),
+	"content":   (*play).askContent,
+	"member":    (*play).askMember,
+	"history":   (*play).askHistory,
+	"stripped":  (*play).askStripped,
+	"counts":    (*play).askCounts,
+	"timeline":  (*play).askTimeline,
+	"event":     (*play).askEvent,
+	"receipts":  (*play).askReceipts,
+	"aliases":   (*play).askAliases,
+	"directory": (*play).askDirectory,
+	"published": func(p *play, room matrix.RoomID, _ []string) (string, error) {
+		public, err := p.server.Visibility(p.ctx, room)
+		return fmt.Sprint(public), err
+	},
+	"version": func(p *play, room matrix.RoomID, _ []string) (string, error) {
+		r, err := p.server.Room(p.ctx, room)
+		return string(r.Version.ID), err
+	},
+}
+
+func (p *play) stateEvent(room matrix.RoomID, key event.Key) (*rooms.Event, error) {
+	state, err := p.server.Current(p.ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	return state.Event(p.ctx, key)
+}
+
+func (p *play) stateText(room matrix.RoomID, key event.Key, path ...string) (string, error) {
+	ev, err := p.stateEvent(room, key)
+	if err != nil || ev == nil {
+		return "unset", err
+	}
+	raw := canonical.Get(ev.Content, path...)
+	if text, ok := canonical.String(raw); ok {
+		return text, nil
+	}
+	if raw == nil {
+		return "unset", nil
+	}
+	return string(raw), nil
+}
+
+// content TYPE [PATH...]
+func (p *play) askContent(room matrix.RoomID, args []string) (string, error) {
+	ev, err := p.stateEvent(room, event.Key{Type: args[0]})
+	switch {
+	case err != nil:
+		return "", err
+	case ev == nil:
+		return "unset", nil
+	case len(args) == 1:
+		return string(ev.Content), nil
+	}
+	return p.stateText(room, event.Key{Type: args[0]}, args[1:]...)
+}
+
+// member USER: what the state, the table of members and the history say, if they agree.
+func (p *play) askMember(room matrix.RoomID, args []string) (string, error) {
+	key := event.Key{Type: "m.room.member", StateKey: string(user(args[0]))}
+	if len(args) > 1 {
+		return p.stateText(room, key, args[1:]...)
+	}
+	byState, err := p.stateText(room, key, "membership")
+	if err != nil {
+		return "", err
+	}
+	r, err := p.server.Room(p.ctx, room)
+	if err != nil {
+		return "", err
+	}
+	m, found, err := rooms.MembershipOf(p.ctx, p.settings.DB, r.Num, user(args[0]))
+	if err != nil {
+		return "", err
+	}
+	if !found {
+		m.Membership = "unset"
+	}
+	if byState != string(m.Membership) {
+		return fmt.Sprintf("%s by the state, %s by the table", byState, m.Membership), nil
+	}
+	if m.Forgotten {
+		byState += " forgotten"
+	}
+	return byState, nil
+}
+
+func (p *play) askHistory(room matrix.RoomID, args []string) (string, error) {
+	r, err := p.server.Room(p.ctx, room)
+	if err != nil {
+		return "", err
+	}
+	history, err := rooms.MembershipHistory(p.ctx, p.settings.DB, r, user(args[0]))
+	var all []string
+	for _, m := range history {
+		all = append(all, string(m.Membership))
+	}
+	return strings.Join(all, " "), err
+}
+
+// stripped USER: the types of the state that came with an invite or a knock.
+func (p *play) askStripped(room matrix.RoomID, args []string) (string, error) {
+	r, err := p.server.Room(p.ctx, room)
+	if err != nil {
+		return "", err
+	}
+	m, _, err := rooms.MembershipOf(p.ctx, p.settings.DB, r.Num, user(args[0]))
+	if err != nil {
+		return "", err
+	}
+	var types []string
+	for each := range canonical.Elements(m.Stripped) {
+		typ, _ := canonical.String(canonical.Get(each, "type"))
+		types = append(types, strings.TrimPrefix(typ, "m.room."))
+	}
+	return strings.Join(types, " "), nil
+}
+
+// counts: joined and invited members, as the head has them, if a count of the table agrees.
+func (p *play) askCounts(room matrix.RoomID, _ []string) (string, error) {
+	r, err := p.server.Room(p.ctx, room)
+	if err != nil {
+		return "", err
+	}
+	head, _, err := rooms.HeadOf(p.ctx, p.settings.DB, r.Num)
+	if err != nil {
+		return "", err
+	}
+	joined, err := rooms.MembersOf(p.ctx, p.settings.DB, r.Num, event.Join)
+	if err != nil {
+		return "", err
+	}
+	invited, err := rooms.MembersOf(p.ctx, p.settings.DB, r.Num, event.Invite)
+	if int64(len(joined)) != head.Joined || int64(len(invited)) != head.Invited {
+		return fmt.Sprintf("head %d %d, table %d %d", head.Joined, head.Invited, len(joined), len(invited)), err
+	}
+	return fmt.Sprintf("%d joined %d invited", head.Joined, head.Invited), err
+}
+
+// timeline: the types of all events, oldest first; of messages, what they say.
+func (p *play) askTimeline(room matrix.RoomID, _ []string) (string, error) {
+	r, err := p.server.Room(p.ctx, room)
+	if err != nil {
+		return "", err
+	}
+	events, err := rooms.Page(p.ctx, p.settings.DB, r, rooms.PageQuery{Limit: 1000})
+	var all []string
+	for _, ev := range events {
+		if body, ok := canonical.String(canonical.Get(ev.Content, "body")); ok {
+			all = append(all, body)
+			continue
+		}
+		all = append(all, strings.TrimPrefix(ev.Type, "m.room."))
+	}
+	return strings.Join(all, " "), err
+}
+
+// event NAME: its content, and by what it was redacted.
+func (p *play) askEvent(room matrix.RoomID, args []string) (string, error) {
+	r, err := p.server.Room(p.ctx, room)
+	if err != nil {
+		return "", err
+	}
+	ev, found, err := rooms.EventByID(p.ctx, p.settings.DB, r, p.events[args[0]])
+	if err != nil || !found {
+		return "unknown", err
+	}
+	cached, err := p.server.Events(p.ctx, r, []int64{ev.Num})
+	if err != nil {
+		return "", err
+	}
+	if string(cached[0].Content) != string(ev.Content) {
+		return fmt.Sprintf("cached %s, stored %s", cached[0].Content, ev.Content), nil
+	}
+	if ev.RedactedBy == 0 {
+		return string(ev.Content), nil
+	}
+	by, err := rooms.EventsByNumber(p.ctx, p.settings.DB, r, []int64{ev.RedactedBy})
+	if err != nil || len(by) != 1 {
+		return "redacted by something unknown", err
+	}
+	return string(ev.Content) + " redacted by " + string(by[0].Sender.Localpart()), nil
+}
+
+func (p *play) askReceipts(room matrix.RoomID, args []string) (string, error) {
+	r, err := p.server.Room(p.ctx, room)
+	if err != nil {
+		return "", err
+	}
+	all, err := rooms.ReceiptsOfUser(p.ctx, p.settings.DB, r.Num, user(args[0]))
+	var texts []string
+	for _, receipt := range all {
+		texts = append(texts, p.named(strings.TrimSpace(receipt.Type+" "+string(receipt.Event)+" "+receipt.Thread)))
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, ", "), err
+}
+
+// aliases [of NAME]: those of the room; or which room an alias leads to.
+func (p *play) askAliases(room matrix.RoomID, args []string) (string, error) {
+	all, err := p.server.Aliases(p.ctx, as(args[0]), room)
+	var texts []string
+	for _, alias := range all {
+		to, err := p.server.ResolveAlias(p.ctx, alias)
+		if err != nil || to != room {
+			return "", errors.Join(err, fmt.Errorf("%s leads to %s", alias, to))
+		}
+		texts = append(texts, string(alias))
+	}
+	return strings.Join(texts, " "), err
+}
+
+// directory TERM [type]: the names of the rooms found.
+func (p *play) askDirectory(_ matrix.RoomID, args []string) (string, error) {
+	ask := roomserver.DirectoryQuery{Term: p.expand(args[0])}
+	if len(args) > 1 {
+		kind := &args[1]
+		if args[1] == "null" {
+			kind = nil
+		}
+		ask.RoomTypes = []*string{kind}
+	}
+	page, err := p.server.Directory(p.ctx, ask)
+	var names []string
+	for _, r := range page.Rooms {
+		names = append(names, fmt.Sprintf("%s/%d", r.Name, r.Joined))
+	}
+	return strings.Join(names, " "), err
+}
