@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/myelin-chat/myelin/config"
@@ -44,7 +43,6 @@ type Settings struct {
 
 	Now  func() time.Time
 	Rand io.Reader // cryptographic, safe for concurrent use
-	Log  *slog.Logger
 }
 
 // Accounts answers for the accounts of this server. It is safe for concurrent use.
@@ -75,7 +73,8 @@ func New(s Settings) (*Accounts, error) {
 	}, nil
 }
 
-// Run writes, from time to time, when devices were last used. It returns when ctx ends.
+// Run writes, from time to time, when devices were last used. It returns when ctx ends. What the database does not take
+// is tried again; that it has failed is told by the requests that need it.
 func (a *Accounts) Run(ctx context.Context) error {
 	ticker := time.NewTicker(seenFlushEvery)
 	defer ticker.Stop()
@@ -84,12 +83,10 @@ func (a *Accounts) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), seenLastFlush)
 			defer cancel()
-			_ = a.flushSeen(last) // the database may have stopped first; what is lost is a few minutes of "last seen"
+			_ = a.flushSeen(last)
 			return ctx.Err()
 		case <-ticker.C:
-			if err := a.flushSeen(ctx); err != nil && ctx.Err() == nil {
-				a.settings.Log.Warn("it could not be stored when devices were last used", "error", err)
-			}
+			_ = a.flushSeen(ctx)
 		}
 	}
 }

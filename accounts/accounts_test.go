@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -62,7 +60,7 @@ func newWorld(t testing.TB, db *storage.DB, change ...func(*Settings)) *world {
 	s := Settings{
 		DB: db, ServerName: "example.org", Registration: config.Open, SharedSecret: "complement",
 		PasswordHashCost: 4, DefaultPushRules: pushrules.DefaultContent,
-		Now: c.Now, Rand: &lockedRand{src: rand.NewChaCha8([32]byte{1})}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Now: c.Now, Rand: &lockedRand{src: rand.NewChaCha8([32]byte{1})},
 	}
 	for _, f := range change {
 		f(&s)

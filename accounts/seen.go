@@ -2,7 +2,6 @@ package accounts
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -90,11 +89,27 @@ func (s *sightings) take(nowMS int64) []users.Sighting {
 	return out
 }
 
+// putBack marks what could not be written, to be written the next time.
+func (s *sightings) putBack(lost []users.Sighting) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range lost {
+		if last := s.last[deviceKey{l.User, l.Device}]; last != nil {
+			last.unwritten = true
+		}
+	}
+}
+
+// flushSeen writes when devices were last used, as far as that is not written.
 func (a *Accounts) flushSeen(ctx context.Context) error {
-	for part := range slices.Chunk(a.seen.take(a.nowMS()), seenAtOnce) {
+	moved := a.seen.take(a.nowMS())
+	for len(moved) > 0 {
+		part := moved[:min(len(moved), seenAtOnce)]
 		if _, err := a.db.Commit(ctx, users.Seen(part)); err != nil {
+			a.seen.putBack(moved)
 			return err
 		}
+		moved = moved[len(part):]
 	}
 	return nil
 }

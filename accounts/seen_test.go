@@ -97,6 +97,23 @@ func TestRunWritesWhatIsLeftWhenItStops(t *testing.T) {
 	}
 }
 
+func TestWhatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
+	w := onSQLite(t)
+	s, who := w.register("alice")
+	w.Seen(who, "192.0.2.1")
+	gone, cancel := context.WithCancel(w.ctx)
+	cancel()
+	lost := w.seen.take(w.nowMS())
+	w.seen.putBack(append(lost, users.Sighting{User: "@gone:example.org"}))
+	if err := w.flushSeen(gone); err != nil && err != context.Canceled {
+		t.Errorf("flush for nobody: got %v", err)
+	}
+	wantCode(t, "flush", w.flushSeen(w.ctx), "")
+	if d, _, err := users.DeviceByID(w.ctx, w.db, who.Account, s.Device); err != nil || d.SeenIP != "192.0.2.1" {
+		t.Errorf("stored: got %+v, %v, want 192.0.2.1", d, err)
+	}
+}
+
 func BenchmarkSeen(b *testing.B) {
 	w := newWorld(b, storagetest.Open(b, storagetest.SQLite))
 	_, who := w.register("alice")
