@@ -54,7 +54,7 @@ type Config struct {
 	AppServices []string `yaml:"app_services"`
 	// The mail server through which this one sends. No effect yet.
 	SMTP SMTP `yaml:"smtp"`
-	// The relay that clients are given for calls. No effect yet.
+	// The relay that clients are given for calls.
 	TURN TURN `yaml:"turn"`
 }
 

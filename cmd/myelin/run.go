@@ -9,6 +9,7 @@ import (
 
 	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/bus"
+	"github.com/myelin-chat/myelin/clientapi"
 	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix/signing"
@@ -24,7 +25,6 @@ type parts struct {
 	log       *slog.Logger
 	key       signing.Key
 	wake      *waker
-	counts    *counts
 	bus       *bus.Bus
 	db        *storage.DB
 	accounts  *accounts.Accounts
@@ -40,7 +40,7 @@ type parts struct {
 // build makes the parts from the bottom up and joins them. Nothing runs yet, but the ports are open, so that a port
 // that is taken is told at once.
 func build(ctx context.Context, c config.Config, log *slog.Logger) (_ *parts, err error) {
-	p := &parts{config: c, log: log, wake: newWaker(), counts: newCounts()}
+	p := &parts{config: c, log: log, wake: newWaker()}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -61,7 +61,6 @@ func (p *parts) openData(ctx context.Context) (err error) {
 	}
 	p.db, err = storage.Open(ctx, storage.Settings{
 		URL: string(p.config.Database), DataDir: p.config.DataDir, Waker: p.wake, Log: p.log,
-		Metrics: p.counts.storage(),
 	})
 	if err != nil {
 		return err
@@ -115,9 +114,17 @@ func (p *parts) openPorts(context.Context) error {
 		return err
 	}
 	p.onClose(stop)
+	clients := clientapi.New(clientapi.Settings{
+		DB: p.db, Accounts: p.accounts, Rooms: p.rooms, Ephemeral: p.ephemeral, Limits: limits,
+		DefaultRoomVersion: p.config.DefaultRoomVersion, WellKnown: p.config.WellKnown, TURN: p.config.TURN,
+		Now: time.Now, Log: p.log,
+	})
 	server := httpapi.New(httpapi.Settings{
-		APIs:  []httpapi.API{{Service: config.Client, Routes: p.sync.Routes}},
-		Ready: p.ready, Metrics: p.counts.write, Log: p.log,
+		APIs: []httpapi.API{
+			{Service: config.Client, Routes: clients.Routes},
+			{Service: config.Client, Routes: p.sync.Routes},
+		},
+		Ready: p.ready, Metrics: metrics(), Log: p.log,
 	})
 	if p.listening, err = server.Listen(p.config.Listen); err != nil {
 		return err

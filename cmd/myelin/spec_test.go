@@ -17,7 +17,7 @@ import (
 
 //go:generate go test -run=^TestSpecPage$ -count=1 . -update
 
-var update = flag.Bool("update", false, "write docs/spec.md")
+var update = flag.Bool("update", false, "write docs/spec.md, and bring docs/spec-operations.tsv up to date with the routes")
 
 const specHead = `# What of the specification is there
 
@@ -28,6 +28,9 @@ what is not *no* here is served, and what is served stands here.
 
 // operation is one row of docs/spec-operations.tsv.
 type operation struct{ api, group, method, path, status, note string }
+
+// isRoute says whether this server answers the operation; others it asks of someone else.
+func (o operation) isRoute() bool { return o.api == "CS" || o.api == "SS" }
 
 func operations(t *testing.T) []operation {
 	t.Helper()
@@ -65,6 +68,9 @@ func tsv(t *testing.T, name string, columns int) [][]string {
 
 // TestSpecPage holds docs/spec.md against its tables; with -update it writes the page.
 func TestSpecPage(t *testing.T) {
+	if *update {
+		updateOperations(t)
+	}
 	page := specHead + sectionTables(tsv(t, "spec-sections.tsv", 5)) + operationTables(operations(t))
 	path := filepath.Join(moduleRoot, "docs/spec.md")
 	if *update {
@@ -78,6 +84,23 @@ func TestSpecPage(t *testing.T) {
 	}
 	if string(got) != page {
 		t.Error("docs/spec.md is not what its tables say; run go generate ./cmd/myelin")
+	}
+}
+
+// updateOperations says yes of operations that are newly served, which whoever wrote them then changes to partly where
+// that is the truth, and no of those that are not served any more.
+func updateOperations(t *testing.T) {
+	t.Helper()
+	served := routes(t)
+	text := "api\tgroup\tmethod\tpath\tstatus\tnote\n"
+	for _, op := range operations(t) {
+		if there := served[routeKey(op.method, op.path)]; op.isRoute() && there != (op.status != "no") {
+			op.status = map[bool]string{true: "yes", false: "no"}[there]
+		}
+		text += strings.Join([]string{op.api, op.group, op.method, op.path, op.status, op.note}, "\t") + "\n"
+	}
+	if err := os.WriteFile(filepath.Join(moduleRoot, "docs/spec-operations.tsv"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -134,8 +157,8 @@ func totals(all []operation, api string) string {
 func TestSpecAgreesWithRoutes(t *testing.T) {
 	served := routes(t)
 	for _, op := range operations(t) {
-		if op.api != "CS" && op.api != "SS" {
-			continue // requests that this server makes
+		if !op.isRoute() {
+			continue
 		}
 		key := routeKey(op.method, op.path)
 		if served[key] && op.status == "no" {
