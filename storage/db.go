@@ -19,7 +19,6 @@ type Settings struct {
 	DataDir string // made if absent; locked as long as the database is open
 	Waker   Waker  // may be nil
 	Log     *slog.Logger
-	Metrics Metrics
 	Rand    io.Reader // for the incarnation and the secret; nil: crypto/rand
 
 	seam seam // faults for tests
@@ -66,8 +65,6 @@ type DB struct {
 	waker  Waker
 	lock   *os.File
 
-	metrics Metrics
-
 	queue    chan *Item
 	intake   sync.RWMutex // held for reading while an item is put into the queue
 	closed   chan struct{}
@@ -104,7 +101,7 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	db := &DB{
-		engine: e, log: s.Log, waker: s.Waker, lock: lock, metrics: s.Metrics,
+		engine: e, log: s.Log, waker: s.Waker, lock: lock,
 		queue:  make(chan *Item, maxQueue),
 		jobs:   make(chan func()),
 		closed: make(chan struct{}),

@@ -1,21 +1,25 @@
 package storage
 
-import "time"
+import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics receive what the committer did. A nil function is not called; none may block.
-type Metrics struct {
-	Group  func(items int, took time.Duration) // a group was committed
-	Failed func()                              // an attempt to store a group did not succeed
-}
+var (
+	groupSize = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "myelin_storage_group_items",
+		Help:    "Writes stored by one commit.",
+		Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+	})
+	commitSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "myelin_storage_commit_seconds",
+		Help:    "Time from the first statement of a group to its acknowledged commit.",
+		Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+	})
+	failedGroups = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "myelin_storage_failed_groups_total",
+		Help: "Attempts to store a group that did not succeed.",
+	})
+)
 
-func (m *Metrics) group(items int, took time.Duration) {
-	if m.Group != nil {
-		m.Group(items, took)
-	}
-}
-
-func (m *Metrics) failed() {
-	if m.Failed != nil {
-		m.Failed()
-	}
+// Collectors are the metrics of this package.
+func Collectors() []prometheus.Collector {
+	return []prometheus.Collector{groupSize, commitSeconds, failedGroups}
 }

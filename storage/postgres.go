@@ -204,7 +204,7 @@ func (e *postgresEngine) snapshot(ctx context.Context, f func(Querier) error) er
 		// Not under ctx: it may have ended, and the connection shall live.
 		end, cancel := context.WithTimeout(context.Background(), cancelledWait)
 		defer cancel()
-		tx.Rollback(end)
+		_ = tx.Rollback(end) // of reads: a connection that fails here is not used again
 	}()
 	return f(pgReader{conn})
 }

@@ -11,7 +11,8 @@ import (
 // idleCheck is how long a connection may have been idle before it is tried out.
 const idleCheck = time.Second
 
-// postgresPool keeps the connections that read. They are made when needed and kept.
+// postgresPool keeps the connections that read. They are made when needed and kept. (The pool of pgx
+// would bring one more module for these few lines.)
 type postgresPool struct {
 	config *pgx.ConnConfig
 	slots  chan struct{} // one for each connection in use

@@ -137,7 +137,8 @@ func (db *DB) try(a *attempt) effects {
 	start := time.Now()
 	o := db.engine.apply(a)
 	if o.verdict == committed {
-		db.metrics.group(len(a.items), time.Since(start))
+		commitSeconds.Observe(time.Since(start).Seconds())
+		groupSize.Observe(float64(len(a.items)))
 	} else {
 		db.complain(o)
 	}
@@ -160,7 +161,7 @@ func (db *DB) settle(ctx context.Context) effects {
 
 // complain logs what an operator can act on; what an item is to blame for goes to its caller.
 func (db *DB) complain(o outcome) {
-	db.metrics.failed()
+	failedGroups.Inc()
 	switch o.verdict {
 	case blocked, unreachable, unknown:
 		db.log.Error("a group of writes could not be stored", "err", o.err)

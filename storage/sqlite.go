@@ -234,7 +234,7 @@ func (e *sqliteEngine) snapshot(ctx context.Context, f func(Querier) error) erro
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
+	defer tx.Rollback() // of reads
 	return f(sqliteSnapshot{e, tx})
 }
 
