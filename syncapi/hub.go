@@ -139,7 +139,7 @@ func (h *hub) reach(ctx context.Context, p storage.Position) error {
 func (h *hub) take(n storage.News, woken map[*user]struct{}) {
 	switch v := n.Value.(type) {
 	case *rooms.Event:
-		h.takeEvent(v, woken)
+		h.takeEvent(v.At(n.Position), woken)
 		return
 	case rooms.Receipt:
 		if r := h.room(v.RoomNum, n.Room); r.last < n.Position {

@@ -52,16 +52,16 @@ func (b *builder) joined(ctx context.Context, s sight) error {
 // section writes what joined and left rooms have in common, without the closing brace.
 func (b *builder) section(ctx context.Context, p stretch, t timeline) ([]byte, error) {
 	dst := []byte{'{'}
-	state, err := b.state(ctx, p, t)
+	state, moved, err := b.state(ctx, p, t)
 	if err != nil {
 		return nil, err
 	}
-	if p.Membership.Membership == event.Join && b.req.filter.Room.State.LazyLoadMembers && (p.fresh || moves(t.events) || moves(state)) {
+	if p.Membership.Membership == event.Join && b.lazily() && (p.fresh || moved || moves(t.events)) {
 		if dst, state, err = b.appendSummary(ctx, dst, p, state); err != nil {
 			return nil, err
 		}
 	}
-	if b.req.filter.Room.State.LazyLoadMembers {
+	if b.lazily() {
 		state = b.dropSent(p, t, state)
 	}
 	if len(t.events) > 0 || t.limited || p.fresh {

@@ -17,7 +17,7 @@ func accountDatum(room matrix.RoomID, typ, content string) users.AccountDatum {
 }
 
 func TestNewlyJoinedRoomComesWhole(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		since := w.sync(bob, nil).NextBatch
 		room := w.create(alice, roomserver.CreateRoom{Topic: "trees"})
 		w.send(alice, room, "before")
@@ -34,7 +34,7 @@ func TestNewlyJoinedRoomComesWhole(t *testing.T) {
 }
 
 func TestLeftRooms(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		w.join(room, bob)
 		start := w.sync(bob, nil)
@@ -68,7 +68,7 @@ func TestLeftRooms(t *testing.T) {
 }
 
 func TestInvitesAndKnocks(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		since := w.sync(bob, nil).NextBatch
 		room := w.create(alice, roomserver.CreateRoom{Preset: "private_chat", Name: "den"})
 		must(t, w.rooms.Invite(ctx, who(alice), roomserver.Move{Room: room, Target: bob}))
@@ -93,7 +93,7 @@ func TestInvitesAndKnocks(t *testing.T) {
 }
 
 func TestIgnoredUsers(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		w.join(room, bob, carol)
 		w.setData(bob, "", "m.ignored_user_list", `{"ignored_users":{"@carol:test":{}}}`)
@@ -112,7 +112,7 @@ func TestIgnoredUsers(t *testing.T) {
 }
 
 func TestHistoryVisibilityInTimelines(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		w.state(alice, room, "m.room.history_visibility", `{"history_visibility":"joined"}`)
 		w.send(alice, room, "secret")
@@ -127,16 +127,16 @@ func TestHistoryVisibilityInTimelines(t *testing.T) {
 }
 
 func TestLazyLoading(t *testing.T) {
-	each(t, func(w *world) {
-		room := w.create(alice, roomserver.CreateRoom{})
+	each(t, func(t *testing.T, w *world) {
+		room := w.create(alice, roomserver.CreateRoom{Name: "den"})
 		w.join(room, bob, carol)
 		w.send(alice, room, "hi")
 		filter := `{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":1}}}`
 		first := w.sync(bob, query{"filter": filter})
 		r := first.Rooms.Join[room]
 		wantSorted(t, "members at first", members(r.State), "join @alice:test", "join @bob:test")
-		if r.Summary.Joined != 3 || len(r.Summary.Heroes) != 2 {
-			t.Errorf("summary: got %+v, want 3 joined and 2 heroes", r.Summary)
+		if r.Summary.Joined != 3 || len(r.Summary.Heroes) != 0 {
+			t.Errorf("summary: got %+v, want 3 joined, and no heroes as the room has a name", r.Summary)
 		}
 		w.send(carol, room, "hey")
 		second := w.sync(bob, query{"since": first.NextBatch, "filter": filter})
@@ -146,6 +146,25 @@ func TestLazyLoading(t *testing.T) {
 		want(t, "members already sent", members(third.Rooms.Join[room].State))
 		retry := w.sync(bob, query{"since": first.NextBatch, "filter": filter})
 		want(t, "members of a lost answer", members(retry.Rooms.Join[room].State), "join @carol:test")
+	})
+}
+
+func TestHeroesComeWithTheirMembers(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		room := w.create(alice, roomserver.CreateRoom{})
+		w.join(room, bob, carol)
+		filter := `{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":1}}}`
+		first := w.sync(bob, query{"filter": filter})
+		r := first.Rooms.Join[room]
+		if !slices.Equal(r.Summary.Heroes, []matrix.UserID{alice, carol}) {
+			t.Errorf("heroes: got %v, want alice and carol", r.Summary.Heroes)
+		}
+		wantSorted(t, "members", members(r.State), "join @alice:test", "join @bob:test", "join @carol:test")
+		must(t, w.rooms.Leave(ctx, who(carol), room, ""))
+		r = w.sync(bob, query{"since": first.NextBatch, "filter": filter}).Rooms.Join[room]
+		if r.Summary.Joined != 2 || !slices.Equal(r.Summary.Heroes, []matrix.UserID{alice}) {
+			t.Errorf("summary after a leave: got %+v, want 2 joined and alice", r.Summary)
+		}
 	})
 }
 
@@ -163,7 +182,7 @@ func members(state *events) []string {
 }
 
 func TestFullState(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{Name: "den"})
 		since := w.sync(alice, nil).NextBatch
 		w.send(alice, room, "x")
@@ -176,14 +195,14 @@ func TestFullState(t *testing.T) {
 }
 
 func TestTypingAndReceipts(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		w.join(room, bob)
 		id := w.send(alice, room, "x")
 		since := w.sync(bob, nil).NextBatch
 		w.eph.SetTyping(room, alice, time.Minute)
 		for _, kind := range []string{"m.read", "m.read.private"} {
-			must(t, w.rooms.SetReceipt(ctx, who(alice), roomserver.ReceiptWrite{Room: room, Type: kind, Event: id}))
+			must(t, w.rooms.SetReceipt(ctx, who(alice), roomserver.SetReceipt{Room: room, Type: kind, Event: id}))
 		}
 		for _, restarted := range []bool{false, true} {
 			if restarted {
@@ -212,7 +231,7 @@ func TestTypingAndReceipts(t *testing.T) {
 }
 
 func TestPresenceOfNeighboursOnly(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		w.join(room, bob)
 		for _, u := range []matrix.UserID{bob, carol} {
@@ -227,7 +246,7 @@ func TestPresenceOfNeighboursOnly(t *testing.T) {
 }
 
 func TestAccountData(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		first := w.sync(alice, nil)
 		if got := bodies(first.AccountData.Events); !slices.Contains(got, "m.push_rules") {
@@ -245,7 +264,7 @@ func TestAccountData(t *testing.T) {
 }
 
 func TestRedactedEventsShowRedacted(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		since := w.sync(alice, nil).NextBatch
 		id := w.send(alice, room, "oops")
@@ -263,7 +282,7 @@ func TestRedactedEventsShowRedacted(t *testing.T) {
 }
 
 func TestFilters(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		other := w.create(alice, roomserver.CreateRoom{})
 		since := w.sync(alice, nil).NextBatch

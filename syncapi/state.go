@@ -16,18 +16,21 @@ import (
 // state returns the state events that bring a client from its token to the start
 // of the timeline or, with use_state_after, to its end.
 // https://spec.matrix.org/v1.19/client-server-api/#syncing
-func (b *builder) state(ctx context.Context, p stretch, t timeline) ([]view.Seen, error) {
+//
+// It also says whether memberships are among what changed.
+func (b *builder) state(ctx context.Context, p stretch, t timeline) (state []view.Seen, moved bool, err error) {
 	whole := p.fresh || b.req.fullState
 	if !b.req.filter.Room.State.WantsRoom(p.Room) || !whole && p.still(p.span.After, p.span.UpTo) && !b.lazily() {
-		return nil, nil
+		return nil, false, nil
 	}
 	changed, err := b.changed(ctx, p, t, whole)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	moved = slices.ContainsFunc(changed, func(e *rooms.Event) bool { return e.Target() != "" })
 	if b.lazily() {
 		if changed, err = b.withSenders(ctx, p, t, changed); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	seen := make([]view.Seen, 0, len(changed))
@@ -36,7 +39,7 @@ func (b *builder) state(ctx context.Context, p stretch, t timeline) ([]view.Seen
 			seen = append(seen, view.Seen{Event: e})
 		}
 	}
-	return seen, nil
+	return seen, moved, nil
 }
 
 // lazily says whether the client wants only the members it can see at work.

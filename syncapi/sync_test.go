@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,8 +36,10 @@ type world struct {
 	rooms *roomserver.Server
 	acc   *accounts.Accounts
 	eph   *ephemeral.Server
-	api   *syncapi.API
 	http  *httptest.Server
+
+	mu  sync.Mutex
+	api *syncapi.API
 }
 
 // everybody lets the access token name the user: "@alice:test/DEVICE".
@@ -59,19 +62,37 @@ func (noBus) Subscribe(string, func([]byte)) (func(), error) {
 }
 
 // each runs a test on both databases.
-func each(t *testing.T, f func(w *world)) {
-	storagetest.Each(t, func(t *testing.T, db *storage.DB) { f(newWorld(t, db)) })
+func each(t *testing.T, f func(t *testing.T, w *world)) {
+	for _, kind := range []string{"sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			f(t, newWorld(t, kind))
+		})
+	}
 }
 
-func newWorld(t testing.TB, db *storage.DB) *world {
+// Wake passes the wake-ups of the database on to who syncs now.
+func (w *world) Wake(storage.Position) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.api != nil {
+		w.api.Wake()
+	}
+}
+
+func newWorld(t testing.TB, kind string) *world {
 	t.Helper()
-	w := &world{t: t, db: db}
+	w := &world{t: t}
+	settings := storagetest.Settings(t, kind)
+	settings.Waker = w
+	w.db = storagetest.Start(t, settings)
+	db := w.db
 	log := slog.New(slog.DiscardHandler)
 	var err error
 	w.acc, err = accounts.New(accounts.Settings{
 		DB: db, ServerName: serverName, Registration: config.Open, PasswordHashCost: 4,
 		DefaultPushRules: func(matrix.UserID) []byte { return []byte(`{"global":{}}`) },
-		Now:              time.Now, Rand: rand.Reader, Log: log,
+		Now:              time.Now, Rand: rand.Reader,
 	})
 	must(t, err)
 	key, err := signing.Generate(rand.Reader)
@@ -88,6 +109,8 @@ func newWorld(t testing.TB, db *storage.DB) *world {
 
 // start begins to answer syncs; again, it does so like a process that was started anew.
 func (w *world) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.api = syncapi.New(syncapi.Settings{
 		DB: w.db, Rooms: w.rooms, Accounts: w.acc, Ephemeral: w.eph, Auth: everybody{},
 		Now: time.Now, Log: slog.New(slog.DiscardHandler),
@@ -271,7 +294,7 @@ const (
 var ctx = context.Background()
 
 func TestInitialThenIncremental(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{Name: "den"})
 		w.send(alice, room, "one")
 		first := w.sync(alice, nil)
@@ -296,7 +319,7 @@ func TestInitialThenIncremental(t *testing.T) {
 }
 
 func TestLimitedTimelineHasStateOfTheGap(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		since := w.sync(alice, nil).NextBatch
 		w.state(alice, room, "m.room.topic", `{"topic":"lost"}`)
@@ -325,7 +348,7 @@ func TestLimitedTimelineHasStateOfTheGap(t *testing.T) {
 }
 
 func TestLongPollWakes(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		w.join(room, bob)
 		for name, act := range map[string]func(){
@@ -333,7 +356,7 @@ func TestLongPollWakes(t *testing.T) {
 			"typing":  func() { w.eph.SetTyping(room, alice, time.Minute) },
 			"receipt": func() {
 				id := w.send(alice, room, "read me")
-				must(t, w.rooms.SetReceipt(ctx, who(alice), roomserver.ReceiptWrite{Room: room, Type: "m.read", Event: id}))
+				must(t, w.rooms.SetReceipt(ctx, who(alice), roomserver.SetReceipt{Room: room, Type: "m.read", Event: id}))
 			},
 			"account data": func() { w.setData(bob, "", "org.example", `{"a":1}`) },
 			"presence":     func() { must(t, w.eph.SetPresence(alice, "unavailable", "tea")) },
@@ -359,7 +382,7 @@ func (w *world) setData(u matrix.UserID, room matrix.RoomID, typ, content string
 }
 
 func TestTimeoutEndsWithAnEmptyAnswer(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		w.create(alice, roomserver.CreateRoom{})
 		since := w.sync(alice, query{"set_presence": "offline"}).NextBatch
 		a := w.sync(alice, query{"since": since, "timeout": "30", "set_presence": "offline"})
@@ -370,7 +393,7 @@ func TestTimeoutEndsWithAnEmptyAnswer(t *testing.T) {
 }
 
 func TestBadParameters(t *testing.T) {
-	w := newWorld(t, storagetest.Open(t, "sqlite"))
+	w := newWorld(t, "sqlite")
 	for _, q := range []query{
 		{"since": "garbage"}, {"since": "s1_2"}, {"since": "sx_-1_0_b_0"}, {"timeout": "soon"}, {"timeout": "-1"},
 		{"full_state": "perhaps"}, {"use_state_after": "1"}, {"set_presence": "asleep"},
@@ -384,7 +407,7 @@ func TestBadParameters(t *testing.T) {
 }
 
 func TestForeignTokenStartsAfresh(t *testing.T) {
-	each(t, func(w *world) {
+	each(t, func(t *testing.T, w *world) {
 		room := w.create(alice, roomserver.CreateRoom{})
 		for _, since := range []string{"sother_1_1_b1_0", "s" + w.db.Incarnation() + "_999999_0_b1_0"} {
 			if got := w.sync(alice, query{"since": since, "timeout": "20000"}); len(got.Rooms.Join[room].Timeline.Events) == 0 {
