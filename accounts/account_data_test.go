@@ -58,7 +58,7 @@ func TestAccountData(t *testing.T) {
 }
 
 func TestAccountDataRefusals(t *testing.T) {
-	w := onSQLite(t)
+	w := newWorld(t, nil)
 	for _, c := range []struct {
 		name         string
 		room         matrix.RoomID

@@ -53,7 +53,7 @@ func TestLoginByIdentifier(t *testing.T) {
 }
 
 func TestLoginTypes(t *testing.T) {
-	w := onSQLite(t)
+	w := newWorld(t, nil)
 	_, err := w.Login(w.ctx, Login{})
 	wantCode(t, "none", err, matrix.MissingParam)
 	_, err = w.Login(w.ctx, Login{Type: "m.login.other"})

@@ -71,6 +71,11 @@ func (a *Accounts) checkRegistration(ctx context.Context, in Registration) error
 			return err
 		}
 	}
+	if in.Device.ID != "" {
+		if _, err := matrix.ParseDeviceID(in.Device.ID); err != nil {
+			return err
+		}
+	}
 	if in.Password == "" && absent(in.Auth) {
 		return nil
 	}

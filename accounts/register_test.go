@@ -72,7 +72,7 @@ func TestRegisterRefusesBeforeAuthentication(t *testing.T) {
 		{"long password", Registration{Username: "bob", Password: strings.Repeat("p", 513)}, matrix.InvalidParam},
 		{"no password", Registration{Username: "bob", Auth: dummy}, matrix.MissingParam},
 		{"auth of another kind", Registration{Username: "bob", Password: "x", Auth: json.RawMessage(`[]`)}, matrix.BadJSON},
-		{"bad device", Registration{Username: "bob", Password: "x", Auth: dummy, Device: Device{ID: "a\x00"}}, matrix.InvalidParam},
+		{"bad device", Registration{Username: "bob", Password: "x", Device: Device{ID: "a\x00"}}, matrix.InvalidParam},
 	} {
 		_, err := w.Register(w.ctx, c.in)
 		wantCode(t, c.name, err, c.want)
@@ -87,7 +87,7 @@ func TestRegisterRefusesBeforeAuthentication(t *testing.T) {
 }
 
 func TestRegisterClosed(t *testing.T) {
-	w := onSQLite(t, withRegistration(config.Closed))
+	w := newWorld(t, nil, withRegistration(config.Closed))
 	_, err := w.Register(w.ctx, Registration{Username: "alice", Password: goodPassword, Auth: dummy})
 	wantCode(t, "register", err, matrix.Forbidden)
 	wantCode(t, "available", w.Available(w.ctx, "alice"), matrix.Forbidden)

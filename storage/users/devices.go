@@ -147,11 +147,11 @@ func (w Login) Rows(it *storage.Item) {
 			DELETE FROM login_tokens
 			WHERE token_hash = $1 AND user_id = $2 AND expires_ms > $3`, w.LoginToken[:], w.User, w.Session.AtMS)
 		it.Require(w.Refusal, `
-			UPDATE users SET deactivated_ms = 0
+			SELECT 1 FROM users
 			WHERE user_id = $1 AND deactivated_ms = 0`, w.User)
 	} else {
 		it.Require(w.Refusal, `
-			UPDATE users SET deactivated_ms = 0
+			SELECT 1 FROM users
 			WHERE user_id = $1 AND deactivated_ms = 0 AND password_hash = $2`, w.User, w.PasswordHash)
 	}
 	w.Session.rows(it, w.User)

@@ -58,13 +58,14 @@ func (w SetProfileField) Rows(it *storage.Item) {
 			WHERE user_id = $1 AND field = $2 AND value IS NOT NULL`, w.User, w.Field, at)
 		return
 	}
+	it.Require(errNoUser(w.User), `SELECT 1 FROM users WHERE user_id = $1 AND deactivated_ms = 0`, w.User)
 	// Around each field stand two quotes, a colon and a comma; around all, two braces. The sum and the change are one
 	// statement, so that changes at the same moment cannot exceed the limit together.
 	value := string(w.Value)
 	it.Require(matrix.Errorf(matrix.ProfileTooLarge, "a profile has to stay under %d bytes", MaxProfileBytes), `
 		INSERT INTO profiles (user_id, field, value, position)
-		SELECT user_id, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT) FROM users
-		WHERE user_id = $1 AND deactivated_ms = 0 AND $5 > (
+		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT)
+		WHERE $5 > (
 			SELECT COALESCE(SUM(OCTET_LENGTH(field) + OCTET_LENGTH(value) + 4), 0) FROM profiles
 			WHERE user_id = $1 AND field <> $2 AND value IS NOT NULL)
 		ON CONFLICT (user_id, field) DO UPDATE SET value = excluded.value, position = excluded.position`,

@@ -353,7 +353,7 @@ func TestProfiles(t *testing.T) {
 		most := users.MaxProfileBytes - 1 - len(`{"b":null,"c":}`) - 1
 		s.refuse(set("c", strings.Repeat("1", most+1)), matrix.ProfileTooLarge)
 		s.commit(set("c", strings.Repeat("1", most)), nil)
-		s.refuse(users.SetProfileField{User: bob, Field: "a", Value: []byte(`1`)}, matrix.ProfileTooLarge)
+		s.refuse(users.SetProfileField{User: bob, Field: "a", Value: []byte(`1`)}, matrix.NotFound)
 		for span, want := range map[users.Span]int{{start, s.Position()}: 1, {0, start}: 0, {at, at}: 0} {
 			if changed, err := users.ProfileChanges(s.ctx, s, span); len(changed) != want || err != nil {
 				s.t.Errorf("changes in %v: got %v, %v, want %d", span, changed, err, want)
