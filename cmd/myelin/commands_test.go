@@ -164,7 +164,10 @@ func TestDoctorFinds(t *testing.T) {
 		name, check string
 		harm        func(*patient) error
 	}{
-		{"open data directory", "data directory", func(p *patient) error { return os.Chmod(p.config.DataDir, 0o755) }},
+		{"open database", "data directory", func(p *patient) error {
+			path := filepath.Join(p.config.DataDir, backupDatabase)
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o640), os.Chmod(p.config.DataDir, 0o750))
+		}},
 		{"file for a directory", "data directory", func(p *patient) error { p.config.DataDir = p.config.SigningKey; return nil }},
 		{"open key", "signing key", func(p *patient) error { return os.Chmod(p.config.SigningKey, 0o644) }},
 		{"broken key", "signing key", func(p *patient) error { return os.WriteFile(p.config.SigningKey, nil, 0o600) }},

@@ -93,8 +93,9 @@ func checkDataDir(_ context.Context, p patient) (string, error) {
 	if !info.IsDir() {
 		return "", fmt.Errorf("%s is not a directory", dir)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("others can look into %s: chmod 700 %s", dir, shellQuote(dir))
+	database := filepath.Join(dir, backupDatabase)
+	if file, err := os.Stat(database); err == nil && (info.Mode()&file.Mode()).Perm()&0o077 != 0 {
+		return "", fmt.Errorf("others can read %s: chmod 700 %s", database, shellQuote(dir))
 	}
 	probe, err := os.CreateTemp(dir, ".doctor-")
 	if err != nil {
