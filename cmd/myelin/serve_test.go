@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/myelin-chat/myelin/config"
+	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
 // stopBudget is how long a server may take to stop; a second is promised, the rest is for a busy machine.
@@ -119,6 +120,29 @@ func TestServe(t *testing.T) {
 	server.stop()
 	if _, err := os.Stat(controlPath(dir)); !os.IsNotExist(err) {
 		t.Errorf("the control socket after the end: got %v, want none", err)
+	}
+}
+
+func TestServeOnPostgres(t *testing.T) {
+	dir := shortDir(t)
+	c := settingsIn(t, dir)
+	c.Database = config.Database(storagetest.PostgresURL(t))
+	server := start(t, c)
+	server.get(t, "/ready")
+	flags := []string{"--data-dir", dir, "--server-name=localhost", "--database", string(c.Database), "--listen=127.0.0.1:0"}
+	if r := command(t, "", append([]string{"backup", filepath.Join(dir, "b")}, flags...)...); r.err == nil || !strings.Contains(r.err.Error(), "pg_dump") {
+		t.Errorf("backup: got %v, want that pg_dump does it", r.err)
+	}
+	server.stop()
+	if r := command(t, "", append([]string{"restore"}, flags...)...); r.err != nil {
+		t.Errorf("restore: %v", r.err)
+	}
+	if r := command(t, "", append([]string{"restore", dir}, flags...)...); r.err == nil {
+		t.Error("restoring a folder into PostgreSQL: got no error")
+	}
+	r := command(t, "", append([]string{"doctor"}, flags...)...)
+	if r.err != nil || !strings.Contains(r.out, "PostgreSQL ") {
+		t.Errorf("doctor: got %v and:\n%s", r.err, r.out)
 	}
 }
 
