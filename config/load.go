@@ -31,13 +31,12 @@ func AddFlags(flags *pflag.FlagSet) {
 	}
 }
 
-// usage is the first sentence of the field's comment.
+// usage is the field's comment.
 func usage(f Field) string {
 	if f.Key == "listen" {
 		return "Listen here only, and serve everything."
 	}
-	sentence, _, _ := strings.Cut(f.Doc, ". ")
-	return strings.ReplaceAll(strings.TrimSuffix(sentence, ".")+".", "`", "'")
+	return strings.ReplaceAll(f.Doc, "`", "'") // pflag takes what is in backquotes for the name of the value
 }
 
 // flagValue keeps what a flag was given; it is checked together with all other settings.
