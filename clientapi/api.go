@@ -32,6 +32,7 @@ type Settings struct {
 	Ephemeral          *ephemeral.Server
 	Limits             httpapi.Limits
 	DefaultRoomVersion matrix.RoomVersion
+	Registration       config.Registration
 	WellKnown          config.WellKnown
 	TURN               config.TURN
 	Now                func() time.Time
@@ -40,22 +41,32 @@ type Settings struct {
 
 // API answers clients.
 type API struct {
-	db          *storage.DB
-	accounts    *accounts.Accounts
-	rooms       *roomserver.Server
-	ephemeral   *ephemeral.Server
-	limits      httpapi.Limits
-	roomVersion matrix.RoomVersion // of new rooms
-	wellKnown   config.WellKnown
-	turn        config.TURN
-	now         func() time.Time
-	log         *slog.Logger
+	db           *storage.DB
+	accounts     *accounts.Accounts
+	rooms        *roomserver.Server
+	ephemeral    *ephemeral.Server
+	limits       httpapi.Limits
+	roomVersion  matrix.RoomVersion // of new rooms
+	registration config.Registration
+	wellKnown    config.WellKnown
+	turn         config.TURN
+	now          func() time.Time
+	log          *slog.Logger
 }
 
 // New returns an API.
 func New(s Settings) *API {
 	return &API{
 		db: s.DB, accounts: s.Accounts, rooms: s.Rooms, ephemeral: s.Ephemeral, limits: s.Limits,
-		roomVersion: s.DefaultRoomVersion, wellKnown: s.WellKnown, turn: s.TURN, now: s.Now, log: s.Log,
+		roomVersion: s.DefaultRoomVersion, registration: s.Registration, wellKnown: s.WellKnown, turn: s.TURN,
+		now: s.Now, log: s.Log,
 	}
+}
+
+// own refuses a request whose path names another user than the caller.
+func own(c *httpapi.Call) error {
+	if c.Path("userID") != string(c.User) {
+		return matrix.Errorf(matrix.Forbidden, "this can be done for oneself only")
+	}
+	return nil
 }

@@ -68,7 +68,7 @@ func (w *world) build(c config.Config) {
 	w.accounts, err = accounts.New(accounts.Settings{
 		DB: w.db, ServerName: c.ServerName, Registration: c.Registration, SharedSecret: c.RegistrationSharedSecret,
 		Guests: c.Guests, PasswordHashCost: c.PasswordHashCost, DefaultPushRules: pushrules.DefaultContent,
-		Now: w.clock.Now, Rand: rand.Reader, Log: log,
+		Now: w.clock.Now, Rand: rand.Reader,
 	})
 	w.must(err)
 	w.ephemeral, err = ephemeral.New(ephemeral.Settings{Bus: &wire{}, Now: w.clock.Now, Boot: "one", Log: log})
@@ -81,10 +81,13 @@ func (w *world) build(c config.Config) {
 	api := New(Settings{
 		DB: w.db, Accounts: w.accounts, Rooms: w.rooms, Ephemeral: w.ephemeral,
 		Limits: httpapi.NewLimits(c.RateLimits, w.clock.Now), DefaultRoomVersion: c.DefaultRoomVersion,
-		WellKnown: c.WellKnown, TURN: c.TURN, Now: w.clock.Now, Log: log,
+		Registration: c.Registration, WellKnown: c.WellKnown, TURN: c.TURN, Now: w.clock.Now, Log: log,
 	})
 	w.handler = httpapi.New(httpapi.Settings{
-		APIs: []httpapi.API{{Service: config.Client, Routes: api.Routes}}, Log: log, Now: w.clock.Now,
+		APIs: []httpapi.API{
+			{Service: config.Client, Routes: api.Routes}, {Service: config.Admin, Routes: api.AdminRoutes},
+		},
+		Log: log, Now: w.clock.Now,
 	}).Handler()
 }
 

@@ -11,14 +11,87 @@ import (
 
 // Routes lists the endpoints of the API.
 //
-// Each line says who may call: anybody (httpapi.Open), users (user), users and guests (guest); and which limit binds them.
-// Lines of r are as they stand; lines of both are served below r0 too.
+// Each line says who may call: everybody (httpapi.Open), users with an account (user), guests too (guest); and which
+// limit binds them. Lines of r are served as they stand; lines of both are served below r0 too.
 func (a *API) Routes(r *httpapi.Router) {
+	a.serverRoutes(r)
+	a.sessionRoutes(r)
+	a.userRoutes(r)
+}
+
+// serverRoutes is what the server says of itself.
+func (a *API) serverRoutes(r *httpapi.Router) {
 	both, limits := alsoR0{r}, a.limits
 
-	// Discovery.
+	r.Get("/.well-known/matrix/client", httpapi.Open(limits.Read, a.wellKnownForClients))
+	r.Get("/.well-known/matrix/server", httpapi.Open(limits.Read, a.wellKnownForServers))
 	r.Get("/_matrix/client/versions", httpapi.Open(limits.Read, a.versions))
+
+	both.Get("/_matrix/client/v3/capabilities", user(a, limits.Read, a.capabilities))
+	both.Get("/_matrix/client/v3/thirdparty/protocols", user(a, limits.Read, a.protocols))
+	both.Get("/_matrix/client/v3/voip/turnServer", user(a, limits.Read, a.turnServer))
+}
+
+// sessionRoutes is about accounts, sessions and devices. What tries a password or a token has the limit of logins.
+func (a *API) sessionRoutes(r *httpapi.Router) {
+	both, limits := alsoR0{r}, a.limits
+
+	both.Get("/_matrix/client/v3/login", httpapi.Open(limits.Read, a.loginFlows))
+	both.Post("/_matrix/client/v3/login", httpapi.Open(limits.Login, a.login))
+	r.Post("/_matrix/client/v1/login/get_token", user(a, limits.Login, a.loginToken))
+	both.Post("/_matrix/client/v3/logout", user(a, limits.Write, a.logout))
+	both.Post("/_matrix/client/v3/logout/all", user(a, limits.Write, a.logoutAll))
+
+	both.Post("/_matrix/client/v3/register", httpapi.Open(limits.Register, a.register))
+	both.Get("/_matrix/client/v3/register/available", httpapi.Open(limits.Register, a.available))
+	r.Get("/_matrix/client/v1/register/m.login.registration_token/validity",
+		httpapi.Open(limits.Login, a.registrationTokenValidity))
+
 	both.Get("/_matrix/client/v3/account/whoami", guest(a, limits.Read, a.whoami))
+	both.Get("/_matrix/client/v3/account/3pid", user(a, limits.Read, a.threePIDs))
+	both.Post("/_matrix/client/v3/account/password", user(a, limits.Login, a.changePassword))
+	both.Post("/_matrix/client/v3/account/deactivate", user(a, limits.Login, a.deactivate))
+
+	both.Get("/_matrix/client/v3/devices", guest(a, limits.Read, a.devices))
+	both.Get("/_matrix/client/v3/devices/{deviceID}", guest(a, limits.Read, a.device))
+	both.Put("/_matrix/client/v3/devices/{deviceID}", guest(a, limits.Write, a.updateDevice))
+	both.Delete("/_matrix/client/v3/devices/{deviceID}", user(a, limits.Login, a.deleteDevice))
+	both.Post("/_matrix/client/v3/delete_devices", user(a, limits.Login, a.deleteDevices))
+}
+
+// userRoutes is what users keep here, and show of themselves.
+func (a *API) userRoutes(r *httpapi.Router) {
+	both, limits := alsoR0{r}, a.limits
+
+	both.Get("/_matrix/client/v3/profile/{userID}", httpapi.Open(limits.Read, a.profile))
+	both.Get("/_matrix/client/v3/profile/{userID}/{field}", httpapi.Open(limits.Read, a.profileField))
+	both.Put("/_matrix/client/v3/profile/{userID}/{field}", guest(a, limits.Write, a.setProfileField))
+	both.Delete("/_matrix/client/v3/profile/{userID}/{field}", guest(a, limits.Write, a.deleteProfileField))
+
+	both.Get("/_matrix/client/v3/presence/{userID}/status", user(a, limits.Ephemeral, a.presence))
+	both.Put("/_matrix/client/v3/presence/{userID}/status", user(a, limits.Ephemeral, a.setPresence))
+
+	both.Get("/_matrix/client/v3/user/{userID}/account_data/{type}", user(a, limits.Read, a.accountData))
+	both.Put("/_matrix/client/v3/user/{userID}/account_data/{type}", user(a, limits.Write, a.setAccountData))
+	both.Get("/_matrix/client/v3/user/{userID}/rooms/{roomID}/account_data/{type}",
+		user(a, limits.Read, a.roomAccountData))
+	both.Put("/_matrix/client/v3/user/{userID}/rooms/{roomID}/account_data/{type}",
+		user(a, limits.Write, a.setRoomAccountData))
+
+	both.Post("/_matrix/client/v3/user/{userID}/filter", user(a, limits.Write, a.addFilter))
+	both.Get("/_matrix/client/v3/user/{userID}/filter/{filterID}", user(a, limits.Read, a.filter))
+
+	both.Get("/_matrix/client/v3/pushrules/", user(a, limits.Read, a.pushRules))
+	both.Get("/_matrix/client/v3/pushrules/global/", user(a, limits.Read, a.globalPushRules))
+	both.Get("/_matrix/client/v3/pushrules/global/{kind}/{ruleID}", user(a, limits.Read, a.pushRule))
+	both.Get("/_matrix/client/v3/pushrules/global/{kind}/{ruleID}/enabled", user(a, limits.Read, a.pushRuleEnabled))
+	both.Get("/_matrix/client/v3/pushrules/global/{kind}/{ruleID}/actions", user(a, limits.Read, a.pushRuleActions))
+}
+
+// AdminRoutes lists the endpoints for programs of the operator, which a listener may leave out.
+func (a *API) AdminRoutes(r *httpapi.Router) {
+	r.Get("/_synapse/admin/v1/register", httpapi.Open(a.limits.Register, a.registrationNonce))
+	r.Post("/_synapse/admin/v1/register", httpapi.Open(a.limits.Register, a.registerWithSharedSecret))
 }
 
 // user makes an endpoint for users with an account; guests are refused.

@@ -1,0 +1,64 @@
+package clientapi
+
+import (
+	"context"
+	"unicode/utf8"
+
+	"github.com/myelin-chat/myelin/httpapi"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/users"
+)
+
+// accountData shows what the caller keeps under a type.
+// https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridaccount_datatype
+func (a *API) accountData(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*httpapi.Raw, error) {
+	return a.readAccountData(ctx, c, "")
+}
+
+// roomAccountData shows what the caller keeps under a type for a room.
+// https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidaccount_datatype
+func (a *API) roomAccountData(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*httpapi.Raw, error) {
+	room, err := matrix.ParseRoomID(c.Path("roomID"))
+	if err != nil {
+		return nil, err
+	}
+	return a.readAccountData(ctx, c, room)
+}
+
+func (a *API) readAccountData(ctx context.Context, c *httpapi.Call, room matrix.RoomID) (*httpapi.Raw, error) {
+	if err := own(c); err != nil {
+		return nil, err
+	}
+	content, err := a.accounts.AccountData(ctx, c.User, room, c.Path("type"))
+	if err != nil {
+		return nil, err
+	}
+	return (*httpapi.Raw)(&content), nil
+}
+
+// setAccountData keeps something for the caller under a type.
+// https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
+func (a *API) setAccountData(ctx context.Context, c *httpapi.Call, in *httpapi.RawBody) (*httpapi.None, error) {
+	return nil, a.writeAccountData(ctx, c, users.AccountDatum{Content: []byte(*in)})
+}
+
+// setRoomAccountData keeps something for the caller under a type for a room.
+// https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridroomsroomidaccount_datatype
+func (a *API) setRoomAccountData(ctx context.Context, c *httpapi.Call, in *httpapi.RawBody) (*httpapi.None, error) {
+	room, err := matrix.ParseRoomID(c.Path("roomID"))
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.writeAccountData(ctx, c, users.AccountDatum{Room: room, Content: []byte(*in)})
+}
+
+func (a *API) writeAccountData(ctx context.Context, c *httpapi.Call, d users.AccountDatum) error {
+	if err := own(c); err != nil {
+		return err
+	}
+	d.Type = c.Path("type")
+	if !utf8.ValidString(d.Type) {
+		return matrix.Errorf(matrix.InvalidParam, "the type of account data has to be text")
+	}
+	return a.accounts.SetAccountData(ctx, c.User, d)
+}
