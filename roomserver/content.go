@@ -17,7 +17,7 @@ import (
 // put there: what would be ignored, or break the room.
 func (st *step) checkState(ctx context.Context, by matrix.Requester, key event.Key, content []byte) error {
 	if key.Type == event.TypeMember {
-		return st.checkMember(by, key, content)
+		return st.checkMember(ctx, by, key, content)
 	}
 	if err := st.mustBeJoined(ctx, by.User); err != nil {
 		return err
@@ -47,7 +47,7 @@ func mustHaveText(content []byte, name string) error {
 }
 
 // checkMember holds a member event that is sent as state to what the membership endpoints see to.
-func (st *step) checkMember(by matrix.Requester, key event.Key, content []byte) error {
+func (st *step) checkMember(ctx context.Context, by matrix.Requester, key event.Key, content []byte) error {
 	target, err := matrix.ParseUserID(key.StateKey)
 	if err != nil {
 		return err
@@ -56,7 +56,9 @@ func (st *step) checkMember(by matrix.Requester, key event.Key, content []byte) 
 	switch event.Membership(membership) {
 	case event.Invite:
 		return st.server.checkInvitee(by, target)
-	case event.Join, event.Leave, event.Ban, event.Knock:
+	case event.Join:
+		return st.checkGuestJoins(ctx, by)
+	case event.Leave, event.Ban, event.Knock:
 		return nil
 	}
 	return matrix.Errorf(matrix.BadJSON, "\"membership\" must be one of join, invite, leave, ban, knock")

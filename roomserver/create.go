@@ -77,14 +77,22 @@ func (p *plan) commit(ctx context.Context, lateMS int64) (matrix.RoomID, error) 
 		s.trees.Dropped(st.nodes)
 		return "", invalidRoomState(err)
 	}
-	first, err := s.db.Commit(ctx, st.write(s.generations.Add(1)))
-	if err != nil {
-		// Whether the commit still goes on is not known; if it does, the trees are in the database.
-		return "", err
+	stored := make(chan error, 1)
+	s.db.Submit(st.write(s.generations.Add(1)), func(first storage.Position, err error) {
+		if err != nil {
+			s.trees.Dropped(st.nodes)
+		} else {
+			s.trees.Stored(st.nodes)
+			s.remember(st, first)
+		}
+		stored <- err
+	})
+	select {
+	case err := <-stored:
+		return st.room.ID, err
+	case <-ctx.Done():
+		return "", ctx.Err() // the commit goes on
 	}
-	s.trees.Stored(st.nodes)
-	s.remember(st, first)
-	return st.room.ID, nil
 }
 
 func roomInUse(alias matrix.RoomAlias) error {

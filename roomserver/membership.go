@@ -25,6 +25,8 @@ type memberChange struct {
 // profile is what of a user's profile goes into member events.
 type profile map[string]any
 
+var profileFields = [...]string{"displayname", "avatar_url"}
+
 // profileOf reads the profile of a user of this server. Others have none here.
 func (s *Server) profileOf(ctx context.Context, user matrix.UserID) (profile, error) {
 	if !s.isLocal(user) {
@@ -35,7 +37,7 @@ func (s *Server) profileOf(ctx context.Context, user matrix.UserID) (profile, er
 		return nil, fmt.Errorf("read the profile of %s: %w", user, err)
 	}
 	shown := make(profile, 2)
-	for _, field := range [...]string{"displayname", "avatar_url"} {
+	for _, field := range profileFields {
 		var text string
 		if json.Unmarshal(fields[field], &text) == nil && text != "" {
 			shown[field] = text

@@ -32,13 +32,23 @@ func (s *Server) ProfileChanged(ctx context.Context, user matrix.UserID) error {
 			if err != nil || now != event.Join {
 				return err
 			}
-			content, err := change.content()
-			if err != nil || string(content) == string(ev.Content) {
-				return err
+			if shown.isShownBy(ev) {
+				return nil
 			}
 			return st.setMember(ctx, user, change)
 		})
 	})
+}
+
+// isShownBy says whether a member event shows the profile already.
+func (p profile) isShownBy(ev *rooms.Event) bool {
+	for _, field := range profileFields {
+		text, _ := p[field].(string)
+		if contentText(ev, field) != text {
+			return false
+		}
+	}
+	return true
 }
 
 // LeaveAll takes a user out of all rooms, and rejects its invites: its account ends.

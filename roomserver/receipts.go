@@ -14,6 +14,9 @@ const (
 	ReceiptReadPrivate = "m.read.private"
 )
 
+// threadMain is the thread of all events that are in no other.
+const threadMain = "main"
+
 // A SetReceipt says how far a user has read.
 type SetReceipt struct {
 	Room   matrix.RoomID
@@ -52,7 +55,7 @@ func (s *Server) SetReceipt(ctx context.Context, by matrix.Requester, in SetRece
 }
 
 func checkThread(thread string) error {
-	if thread == "" || thread == "main" {
+	if thread == "" || thread == threadMain {
 		return nil
 	}
 	if _, err := matrix.ParseEventID(thread); err != nil {
@@ -61,24 +64,34 @@ func checkThread(thread string) error {
 	return nil
 }
 
-// movesForward compares a receipt with the one it would replace.
+// movesForward compares a receipt with the one it would replace. Its event and its thread must be in
+// the room, so that nobody fills the table with threads that are not.
 func (s *Server) movesForward(ctx context.Context, room rooms.Room, receipt rooms.Receipt) (bool, error) {
-	ids := []matrix.EventID{receipt.Event}
 	have, err := rooms.ReceiptsOfUser(ctx, s.db, room.Num, receipt.User)
 	if err != nil {
 		return false, fmt.Errorf("find receipts of %s in %s: %w", receipt.User, room.ID, err)
 	}
+	var before matrix.EventID
 	for _, r := range have {
 		if r.Type == receipt.Type && r.Thread == receipt.Thread {
-			ids = append(ids, r.Event)
+			before = r.Event
 		}
 	}
+	ids := []matrix.EventID{receipt.Event, before, matrix.EventID(receipt.Thread)}
 	found, err := rooms.EventsByID(ctx, s.db, room, ids)
 	if err != nil {
 		return false, fmt.Errorf("find events of %s: %w", room.ID, err)
 	}
-	if len(found) == 0 || found[0].ID != receipt.Event || found[0].Order.Anchor == 0 {
-		return false, matrix.Errorf(matrix.NotFound, "there is no event %s in %s", receipt.Event, room.ID)
+	byID := make(map[matrix.EventID]*rooms.Event, len(found))
+	for _, ev := range found {
+		byID[ev.ID] = ev
 	}
-	return len(found) == 1 || found[0].Order.Compare(found[1].Order) > 0, nil
+	to, from := byID[receipt.Event], byID[before]
+	switch {
+	case to == nil || to.Order.Anchor == 0:
+		return false, matrix.Errorf(matrix.NotFound, "there is no event %s in %s", receipt.Event, room.ID)
+	case receipt.Thread != "" && receipt.Thread != threadMain && byID[matrix.EventID(receipt.Thread)] == nil:
+		return false, matrix.Errorf(matrix.InvalidParam, "there is no thread %s in %s", receipt.Thread, room.ID)
+	}
+	return from == nil || to.Order.Compare(from.Order) > 0, nil
 }

@@ -27,6 +27,9 @@ type sentAs struct {
 	id     string
 }
 
+// maxTxnIDBytes bounds what clients make us keep with an event.
+const maxTxnIDBytes = 1024
+
 // maxRecentTxns bounds the transactions of which the event is at hand.
 const maxRecentTxns = 20_000
 
@@ -88,6 +91,9 @@ func (t *txns) end(key int64, call *txnCall) {
 func (s *Server) once(ctx context.Context, by matrix.Requester, txn Txn, send func(context.Context, sentAs) (matrix.EventID, error)) (matrix.EventID, error) {
 	if txn.ID == "" {
 		return send(ctx, sentAs{})
+	}
+	if len(txn.ID) > maxTxnIDBytes {
+		return "", matrix.Errorf(matrix.InvalidParam, "the transaction ID is longer than %d bytes", maxTxnIDBytes)
 	}
 	as := sentAs{key: s.txns.key(by, txn), device: by.Device, id: txn.ID}
 	if id, ok := s.txns.recent.get(as.key); ok {
