@@ -116,13 +116,14 @@ func (p *parts) openPorts(context.Context) error {
 	p.onClose(stop)
 	clients := clientapi.New(clientapi.Settings{
 		DB: p.db, Accounts: p.accounts, Rooms: p.rooms, Ephemeral: p.ephemeral, Limits: limits,
-		DefaultRoomVersion: p.config.DefaultRoomVersion, WellKnown: p.config.WellKnown, TURN: p.config.TURN,
-		Now: time.Now, Log: p.log,
+		DefaultRoomVersion: p.config.DefaultRoomVersion, Registration: p.config.Registration,
+		WellKnown: p.config.WellKnown, TURN: p.config.TURN, Now: time.Now, Log: p.log,
 	})
 	server := httpapi.New(httpapi.Settings{
 		APIs: []httpapi.API{
 			{Service: config.Client, Routes: clients.Routes},
 			{Service: config.Client, Routes: p.sync.Routes},
+			{Service: config.Admin, Routes: clients.AdminRoutes},
 		},
 		Ready: p.ready, Metrics: metrics(), Log: p.log,
 	})
