@@ -102,7 +102,8 @@ func TestFullyRead(t *testing.T) {
 
 func TestPushRulesHaveADefault(t *testing.T) {
 	w := onSQLite(t)
-	alice := matrix.UserID("@alice:example.org")
+	_, who := w.register("alice")
+	alice := who.Account
 	want := string(pushrules.DefaultContent(alice))
 	if got, err := w.AccountData(w.ctx, alice, "", PushRules); string(got) != want || err != nil {
 		t.Errorf("got %s, %v, want the default", got, err)
