@@ -21,7 +21,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, who matrix.Requester, in 
 	if err := checkNewPassword(in.NewPassword); err != nil {
 		return err
 	}
-	if err := a.confirm(ctx, who, "change password", []any{in.NewPassword, in.KeepSessions}, in.Auth); err != nil {
+	if err := a.confirm(ctx, who, operation{name: "change password", params: []any{in.NewPassword, in.KeepSessions}}, in.Auth); err != nil {
 		return err
 	}
 	return a.setPassword(ctx, in.NewPassword, users.SetPassword{User: who.Account, Logout: !in.KeepSessions, Keep: who.Device})
@@ -42,7 +42,7 @@ func (a *Accounts) setPassword(ctx context.Context, password string, write users
 // not given away again. With erase, what the account kept here goes too. The rooms are the caller's to leave.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 func (a *Accounts) Deactivate(ctx context.Context, who matrix.Requester, erase bool, auth json.RawMessage) error {
-	if err := a.confirm(ctx, who, "deactivate", []bool{erase}, auth); err != nil {
+	if err := a.confirm(ctx, who, operation{name: "deactivate", params: []bool{erase}}, auth); err != nil {
 		return err
 	}
 	return a.DeactivateUser(ctx, who.Account, erase)

@@ -55,7 +55,7 @@ func (a *Accounts) RemoveDevices(ctx context.Context, who matrix.Requester, ids 
 		return matrix.Errorf(matrix.InvalidParam, "at most %d devices can be removed at once", maxDevicesAtOnce)
 	}
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
-	if err := a.confirm(ctx, who, "remove devices", ids, auth); err != nil {
+	if err := a.confirm(ctx, who, operation{name: "remove devices", params: ids}, auth); err != nil {
 		return err
 	}
 	return a.removeDevices(ctx, who.Account, ids)

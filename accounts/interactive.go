@@ -129,11 +129,10 @@ func parseAuth(raw json.RawMessage) (*authDict, error) {
 	return auth, nil
 }
 
-// confirm asks who makes a request for their password.
-func (a *Accounts) confirm(ctx context.Context, who matrix.Requester, name string, params any, auth json.RawMessage) error {
-	_, err := a.interact(ctx, operation{
-		name: name, user: who.Account, params: params, flows: []Flow{{[]string{TypePassword}}},
-	}, auth)
+// confirm asks who makes a request for their password. Of op it takes the name and the parameters.
+func (a *Accounts) confirm(ctx context.Context, who matrix.Requester, op operation, auth json.RawMessage) error {
+	op.user, op.flows = who.Account, []Flow{{[]string{TypePassword}}}
+	_, err := a.interact(ctx, op, auth)
 	return err
 }
 

@@ -35,11 +35,16 @@ func TestChallengeAsJSON(t *testing.T) {
 	}
 }
 
+// opX is an operation that a user confirms.
+var opX = operation{name: "op", params: "x"}
+
 func TestConfirmWithThePassword(t *testing.T) {
 	w := onSQLite(t)
 	_, who := w.register("alice")
 	w.register("bob")
-	ask := func(params any, auth json.RawMessage) error { return w.confirm(w.ctx, who, "op", params, auth) }
+	ask := func(params any, auth json.RawMessage) error {
+		return w.confirm(w.ctx, who, operation{name: "op", params: params}, auth)
+	}
 
 	c := wantChallenge(t, "no auth", ask("x", nil), "")
 	again := wantChallenge(t, "wrong password", ask("x", passwordAuth(c.Session, "alice", "wrong")), matrix.Forbidden)
@@ -48,7 +53,7 @@ func TestConfirmWithThePassword(t *testing.T) {
 	}
 	wantCode(t, "password of another", ask("x", passwordAuth(c.Session, "bob", goodPassword)), matrix.Forbidden)
 	wantCode(t, "other parameters", ask("y", passwordAuth(c.Session, "alice", goodPassword)), matrix.Forbidden)
-	wantCode(t, "other operation", w.confirm(w.ctx, who, "other", "x", passwordAuth(c.Session, "alice", goodPassword)), matrix.Forbidden)
+	wantCode(t, "other operation", w.confirm(w.ctx, who, operation{name: "other", params: "x"}, passwordAuth(c.Session, "alice", goodPassword)), matrix.Forbidden)
 	only := wantChallenge(t, "session only", ask("x", json.RawMessage(fmt.Sprintf(`{"session":%q}`, c.Session))), "")
 	if len(only.Completed) != 0 {
 		t.Errorf("completed: got %v, want none", only.Completed)
@@ -63,46 +68,46 @@ func TestASessionIsItsUsersOwn(t *testing.T) {
 	w := onSQLite(t)
 	_, alice := w.register("alice")
 	_, bob := w.register("bob")
-	c := wantChallenge(t, "alice", w.confirm(w.ctx, alice, "op", "x", nil), "")
-	err := w.confirm(w.ctx, bob, "op", "x", passwordAuth(c.Session, "bob", goodPassword))
+	c := wantChallenge(t, "alice", w.confirm(w.ctx, alice, opX, nil), "")
+	err := w.confirm(w.ctx, bob, opX, passwordAuth(c.Session, "bob", goodPassword))
 	wantCode(t, "bob in her session", err, matrix.Forbidden)
 }
 
 func TestSessionsExpire(t *testing.T) {
 	w := onSQLite(t)
 	_, who := w.register("alice")
-	c := wantChallenge(t, "begin", w.confirm(w.ctx, who, "op", "x", nil), "")
+	c := wantChallenge(t, "begin", w.confirm(w.ctx, who, opX, nil), "")
 	w.clock.Advance(sessionLife)
-	err := w.confirm(w.ctx, who, "op", "x", passwordAuth(c.Session, "alice", goodPassword))
+	err := w.confirm(w.ctx, who, opX, passwordAuth(c.Session, "alice", goodPassword))
 	next := wantChallenge(t, "too late", err, matrix.Unknown)
 	if next.Session == c.Session {
 		t.Error("too late: the session goes on")
 	}
-	wantCode(t, "in the new one", w.confirm(w.ctx, who, "op", "x", passwordAuth(next.Session, "alice", goodPassword)), "")
+	wantCode(t, "in the new one", w.confirm(w.ctx, who, opX, passwordAuth(next.Session, "alice", goodPassword)), "")
 }
 
 // Strangers can ask for as many sessions as they like; those of users stay.
 func TestStrangersDoNotPushOutUsers(t *testing.T) {
 	w := onSQLite(t)
 	_, who := w.register("alice")
-	c := wantChallenge(t, "alice", w.confirm(w.ctx, who, "op", "x", nil), "")
+	c := wantChallenge(t, "alice", w.confirm(w.ctx, who, opX, nil), "")
 	for range maxSessions + 1 {
 		w.Register(w.ctx, Registration{})
 	}
 	if n := len(w.sessions.strangers.entries); n > maxSessions {
 		t.Errorf("sessions of strangers: %d, want at most %d", n, maxSessions)
 	}
-	wantCode(t, "alice afterwards", w.confirm(w.ctx, who, "op", "x", passwordAuth(c.Session, "alice", goodPassword)), "")
+	wantCode(t, "alice afterwards", w.confirm(w.ctx, who, opX, passwordAuth(c.Session, "alice", goodPassword)), "")
 }
 
 func TestOneSessionConfirmsOneRequest(t *testing.T) {
 	w := onSQLite(t)
 	_, who := w.register("alice")
-	c := wantChallenge(t, "begin", w.confirm(w.ctx, who, "op", "x", nil), "")
+	c := wantChallenge(t, "begin", w.confirm(w.ctx, who, opX, nil), "")
 	var wg sync.WaitGroup
 	errs := make(chan error, 10)
 	for range cap(errs) {
-		wg.Go(func() { errs <- w.confirm(w.ctx, who, "op", "x", passwordAuth(c.Session, "alice", goodPassword)) })
+		wg.Go(func() { errs <- w.confirm(w.ctx, who, opX, passwordAuth(c.Session, "alice", goodPassword)) })
 	}
 	wg.Wait()
 	close(errs)
@@ -125,7 +130,7 @@ func TestAnAccountWithoutAPasswordCannotConfirm(t *testing.T) {
 	s, err := w.RegisterGuest(w.ctx, "")
 	wantCode(t, "register", err, "")
 	for _, password := range []string{"", "x", goodPassword} {
-		err := w.confirm(w.ctx, w.who(s), "op", nil, passwordAuth("", string(s.User), password))
+		err := w.confirm(w.ctx, w.who(s), operation{name: "op"}, passwordAuth("", string(s.User), password))
 		wantChallenge(t, password, err, matrix.Forbidden)
 	}
 }
@@ -134,7 +139,7 @@ func TestABusyServerIsNoWrongPassword(t *testing.T) {
 	w := onSQLite(t)
 	_, who := w.register("alice")
 	w.hasher.waiting.Store(maxWaitingHashes)
-	wantCode(t, "busy", w.confirm(w.ctx, who, "op", "x", passwordAuth("", "alice", goodPassword)), matrix.LimitExceeded)
+	wantCode(t, "busy", w.confirm(w.ctx, who, opX, passwordAuth("", "alice", goodPassword)), matrix.LimitExceeded)
 }
 
 func TestStagesComeInOrder(t *testing.T) {

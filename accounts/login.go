@@ -108,7 +108,7 @@ func (a *Accounts) proveLoginToken(ctx context.Context, token string, write *use
 // the password each time.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv1loginget_token
 func (a *Accounts) LoginToken(ctx context.Context, who matrix.Requester, auth json.RawMessage) (token string, life time.Duration, err error) {
-	if err := a.confirm(ctx, who, "login token", nil, auth); err != nil {
+	if err := a.confirm(ctx, who, operation{name: "login token"}, auth); err != nil {
 		return "", 0, err
 	}
 	token, hash, err := a.newToken(loginTokenPrefix)
