@@ -353,4 +353,3 @@ func (p *play) read(by matrix.Requester, room matrix.RoomID, args []string) erro
 	}
 	return p.server.SetReceipt(p.ctx, by, in)
 }
-

@@ -74,6 +74,9 @@ func (s *Server) do(ctx context.Context, id matrix.RoomID, work task) error {
 	}
 	for range maxTries {
 		fl, own, err := s.turn(ctx, room, work)
+		if errors.Is(err, storage.ErrChain) {
+			continue
+		}
 		if err != nil || fl == nil {
 			return err
 		}
@@ -116,6 +119,10 @@ func (s *Server) turn(ctx context.Context, room rooms.Room, work task) (fl *flig
 	})
 	if err != nil {
 		s.trees.Dropped(st.nodes)
+		if o.flights.hasFailed(o.generation) {
+			// What the step stood on broke away under it; so the error may be of no meaning.
+			err = storage.ErrChain
+		}
 		return nil, false, err
 	}
 	if st.empty() {
@@ -283,6 +290,12 @@ func (f *flights) byID(id matrix.EventID) *rooms.Event {
 		}
 	}
 	return nil
+}
+
+func (f *flights) hasFailed(generation int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed == generation
 }
 
 func (f *flights) idle() bool {

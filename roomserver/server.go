@@ -48,8 +48,8 @@ type Profiles interface {
 
 // What the caches of all rooms together may take.
 const (
-	treeCacheBytes   = 64 << 20
-	eventCacheBytes  = 64 << 20
+	treeCacheBytes   = 32 << 20
+	eventCacheBytes  = 48 << 20
 	roomCacheEntries = 50_000
 )
 
