@@ -107,7 +107,8 @@ func (p *parts) makeServers(context.Context) (err error) {
 func (p *parts) openPorts(context.Context) error {
 	limits := httpapi.NewLimits(p.config.RateLimits, time.Now)
 	p.sync = syncapi.New(syncapi.Settings{
-		DB: p.db, Rooms: p.rooms, Ephemeral: p.ephemeral, Auth: p.accounts, Limit: limits.Sync, Now: time.Now, Log: p.log,
+		DB: p.db, Rooms: p.rooms, Accounts: p.accounts, Ephemeral: p.ephemeral, Auth: p.accounts, Limit: limits.Sync,
+		Now: time.Now, Log: p.log,
 	})
 	stop, err := onMoved(p.bus, p.sync.Wake)
 	if err != nil {

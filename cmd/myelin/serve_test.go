@@ -3,15 +3,20 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/storage/storagetest"
@@ -120,6 +125,64 @@ func TestServe(t *testing.T) {
 	server.stop()
 	if _, err := os.Stat(controlPath(dir)); !os.IsNotExist(err) {
 		t.Errorf("the control socket after the end: got %v, want none", err)
+	}
+}
+
+// call asks the server as a client does, and returns its answer, which must be a success.
+func (r running) call(t *testing.T, method, path, token, body string) map[string]any {
+	t.Helper()
+	answer, err := r.ask(t.Context(), method, path, token, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func (r running) ask(ctx context.Context, method, path, token, body string) (answer map[string]any, err error) {
+	request, err := http.NewRequestWithContext(ctx, method, r.url+"/_matrix/client/v3"+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	err = json.NewDecoder(response.Body).Decode(&answer)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: got %s %v", method, path, response.Status, answer)
+	}
+	return answer, err
+}
+
+// TestChat: all parts are joined, so a message wakes a client that waits, and survives a restart.
+func TestChat(t *testing.T) {
+	dir := shortDir(t)
+	c := settingsIn(t, dir)
+	server := start(t, c)
+	if r := command(t, "secret\n", "admin", "create-user", "alice", "--password-stdin", "--data-dir", dir); r.err != nil {
+		t.Fatal(r.err)
+	}
+	login := `{"type":"m.login.password","identifier":{"type":"m.id.user","user":"alice"},"password":"secret"}`
+	token := server.call(t, "POST", "/login", "", login)["access_token"].(string)
+	room := server.call(t, "POST", "/createRoom", token, `{}`)["room_id"].(string)
+	since := server.call(t, "GET", "/sync", token, "")["next_batch"].(string)
+	var news map[string]any
+	var waiting errgroup.Group
+	waiting.Go(func() (err error) {
+		news, err = server.ask(t.Context(), "GET", "/sync?timeout=20000&since="+url.QueryEscape(since), token, "")
+		return err
+	})
+	path := "/rooms/" + url.PathEscape(room) + "/send/m.room.message/1"
+	event := server.call(t, "PUT", path, token, `{"msgtype":"m.text","body":"hello"}`)["event_id"].(string)
+	if err := waiting.Wait(); err != nil || !strings.Contains(fmt.Sprint(news), event) {
+		t.Errorf("sync: got %v and %v, want %s in it", news, err, event)
+	}
+	server.stop()
+	server = start(t, c)
+	if again := server.call(t, "PUT", path, token, `{"msgtype":"m.text","body":"hello"}`)["event_id"]; again != event {
+		t.Errorf("the same transaction after a restart: got %v, want %s", again, event)
 	}
 }
 
