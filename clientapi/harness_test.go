@@ -56,6 +56,8 @@ func newWorld(t testing.TB, change ...func(*config.Config)) *world {
 	}
 	w := &world{t: t, db: storagetest.Open(t, storagetest.SQLite), clock: &clock{now: time.UnixMilli(1_800_000_000_000)}}
 	w.build(c)
+	_, err := w.db.Commit(t.Context(), nothing{}) // once this is answered, the committer runs
+	w.must(err)
 	w.outcast = &client{w: w}
 	return w
 }
@@ -134,6 +136,8 @@ type client struct {
 	user   matrix.UserID
 	device matrix.DeviceID
 	token  string
+
+	address string // empty: 192.0.2.1
 }
 
 // who is the client as the server sees it.
@@ -155,11 +159,17 @@ func (c *client) do(method, path string, body any) *answer {
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
 	}
+	if c.address != "" {
+		r.RemoteAddr = c.address + ":1234"
+	}
 	recorder := httptest.NewRecorder()
 	c.w.handler.ServeHTTP(recorder, r)
 	a := &answer{t: c.w.t, request: method + " " + path, status: recorder.Code, text: recorder.Body.String()}
 	if err := json.Unmarshal(recorder.Body.Bytes(), &a.json); err != nil {
 		c.w.t.Fatalf("%s: got %d %q, want JSON", a.request, a.status, a.text)
+	}
+	if a.status == http.StatusOK {
+		a.conforms(method, path)
 	}
 	return a
 }
@@ -215,6 +225,15 @@ func (a *answer) fails(status int, code matrix.ErrorCode) *answer {
 	return a
 }
 
+// challenge reports unless the answer asks for user-interactive authentication by this stage, and returns the session.
+func (a *answer) challenge(stage string) (session string) {
+	a.t.Helper()
+	if a.status != http.StatusUnauthorized || a.at("flows", "0", "stages", "0") != stage {
+		a.t.Fatalf("%s: got %d %s, want 401 with the stage %s", a.request, a.status, a.text, stage)
+	}
+	return a.str("session")
+}
+
 // is reports unless the answer is 200 with just this body, given as JSON.
 func (a *answer) is(body string) *answer {
 	a.t.Helper()
@@ -266,6 +285,11 @@ func (a *answer) has(want any, path ...string) *answer {
 	}
 	return a
 }
+
+// nothing is an empty write.
+type nothing struct{}
+
+func (nothing) Rows(*storage.Item) {}
 
 // clock is a time that moves when a test says so.
 type clock struct {

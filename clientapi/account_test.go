@@ -1,0 +1,96 @@
+package clientapi
+
+import (
+	"testing"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver"
+)
+
+func TestWhoami(t *testing.T) {
+	w := newWorld(t)
+	alice := w.register("alice")
+	alice.get("/account/whoami").is(`{"user_id":"@alice:example.org","device_id":"` + string(alice.device) + `","is_guest":false}`)
+	alice.get("/_matrix/client/r0/account/whoami").has("@alice:example.org", "user_id")
+	w.guest().get("/account/whoami").has(true, "is_guest")
+	w.outcast.get("/account/whoami").fails(401, "M_MISSING_TOKEN")
+	(&client{w: w, token: "x"}).get("/account/whoami").fails(401, "M_UNKNOWN_TOKEN")
+}
+
+func TestChangePassword(t *testing.T) {
+	w := newWorld(t)
+	alice := w.register("alice")
+	change := func(c *client, in object) *answer {
+		t.Helper()
+		session := c.post("/account/password", in).challenge("m.login.password")
+		in["auth"] = passwordAuth("alice", goodPassword, session)
+		return c.post("/account/password", in)
+	}
+	other := w.login("alice")
+	change(alice, object{"new_password": goodPassword, "logout_devices": false}).is(`{}`)
+	other.get("/account/whoami").ok()
+	change(alice, object{"new_password": "battery staple"}).is(`{}`)
+	other.get("/account/whoami").fails(401, "M_UNKNOWN_TOKEN")
+	alice.get("/account/whoami").ok()
+	w.outcast.post("/login", passwordLogin("alice", goodPassword)).fails(403, "M_FORBIDDEN")
+	w.outcast.post("/login", passwordLogin("alice", "battery staple")).ok()
+
+	alice.post("/account/password", object{}).fails(400, "M_MISSING_PARAM")
+	w.outcast.post("/account/password", object{"new_password": "x"}).fails(401, "M_MISSING_TOKEN")
+}
+
+func TestDeactivate(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.register("alice"), w.register("bob")
+	room := w.room(alice, bob)
+	session := bob.post("/account/deactivate", object{"erase": true}).challenge("m.login.password")
+	w.wantMember(room, bob, event.Join)
+
+	// Another user's password does not do.
+	in := object{"erase": true, "auth": passwordAuth("alice", goodPassword, session)}
+	bob.post("/account/deactivate", in).fails(403, "M_FORBIDDEN")
+	bob.post("/account/deactivate", object{"auth": passwordAuth("bob", goodPassword, session), "erase": true}).
+		is(`{"id_server_unbind_result":"success"}`)
+	w.wantMember(room, bob, event.Leave)
+	w.wantMember(room, alice, event.Join)
+	bob.get("/account/whoami").fails(401, "M_UNKNOWN_TOKEN")
+	w.outcast.post("/login", passwordLogin("bob", goodPassword)).fails(403, "M_FORBIDDEN")
+	w.outcast.get("/register/available?username=bob").fails(400, "M_USER_IN_USE")
+}
+
+func TestThreePIDs(t *testing.T) {
+	w := newWorld(t)
+	w.register("alice").get("/account/3pid").is(`{"threepids":[]}`)
+}
+
+// room makes a public room in which these are.
+func (w *world) room(creator *client, others ...*client) matrix.RoomID {
+	w.t.Helper()
+	room, err := w.rooms.Create(w.t.Context(), creator.who(), roomserver.CreateRoom{Preset: "public_chat"})
+	w.must(err)
+	for _, c := range others {
+		w.must(w.rooms.Join(w.t.Context(), c.who(), room, ""))
+	}
+	return room
+}
+
+// member returns the member event of a client.
+func (w *world) member(room matrix.RoomID, c *client) *event.Event {
+	w.t.Helper()
+	state, err := w.rooms.Current(w.t.Context(), room)
+	w.must(err)
+	_, ev, err := state.Member(w.t.Context(), c.user)
+	w.must(err)
+	if ev == nil {
+		w.t.Fatalf("%s was never in %s", c.user, room)
+	}
+	return ev.Event
+}
+
+func (w *world) wantMember(room matrix.RoomID, c *client, want event.Membership) {
+	w.t.Helper()
+	if got := w.member(room, c).Membership(); got != want {
+		w.t.Errorf("membership of %s: got %s, want %s", c.user, got, want)
+	}
+}
