@@ -54,8 +54,8 @@ func (a *API) deactivate(ctx context.Context, c *httpapi.Call, in *deactivateReq
 		return nil, challenged(err)
 	}
 	// The account has ended: nobody can ask again, so leaving does not depend on the client's patience.
-	if err := a.rooms.LeaveAll(context.WithoutCancel(ctx), c.User); err != nil {
-		return nil, fmt.Errorf("take %s, who has deactivated the account, out of all rooms: %w", c.User, err)
+	if err := a.rooms.LeaveAll(context.WithoutCancel(ctx), c.Account); err != nil {
+		return nil, fmt.Errorf("take %s, whose account has ended, out of all rooms: %w", c.Account, err)
 	}
 	return &deactivateResponse{"success"}, nil
 }

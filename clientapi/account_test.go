@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"net/http/httptest"
 	"testing"
 
 	"github.com/myelin-chat/myelin/event"
@@ -16,6 +17,21 @@ func TestWhoami(t *testing.T) {
 	w.guest().get("/account/whoami").has(true, "is_guest")
 	w.outcast.get("/account/whoami").fails(401, "M_MISSING_TOKEN")
 	(&client{w: w, token: "x"}).get("/account/whoami").fails(401, "M_UNKNOWN_TOKEN")
+}
+
+// BenchmarkWhoami is what any request costs: route, access token, answer.
+func BenchmarkWhoami(b *testing.B) {
+	w := newWorld(b)
+	alice := w.register("alice")
+	r := httptest.NewRequest("GET", "/_matrix/client/v3/account/whoami", nil)
+	r.Header.Set("Authorization", "Bearer "+alice.token)
+	b.ReportAllocs()
+	for b.Loop() {
+		recorder := httptest.NewRecorder()
+		if w.handler.ServeHTTP(recorder, r); recorder.Code != 200 {
+			b.Fatalf("got %d %s", recorder.Code, recorder.Body)
+		}
+	}
 }
 
 func TestChangePassword(t *testing.T) {
@@ -57,6 +73,16 @@ func TestDeactivate(t *testing.T) {
 	bob.get("/account/whoami").fails(401, "M_UNKNOWN_TOKEN")
 	w.outcast.post("/login", passwordLogin("bob", goodPassword)).fails(403, "M_FORBIDDEN")
 	w.outcast.get("/register/available?username=bob").fails(400, "M_USER_IN_USE")
+}
+
+// That the account has ended is told to who knows its password.
+func TestLoginAfterDeactivation(t *testing.T) {
+	w := newWorld(t)
+	alice, other := w.register("alice"), w.login("alice")
+	alice.post("/account/deactivate", object{"auth": passwordAuth("alice", goodPassword, "")}).ok()
+	other.get("/account/whoami").fails(401, "M_UNKNOWN_TOKEN")
+	w.outcast.post("/login", passwordLogin("alice", goodPassword)).fails(403, "M_USER_DEACTIVATED")
+	w.outcast.post("/login", passwordLogin("alice", "wrong")).fails(403, "M_FORBIDDEN")
 }
 
 func TestThreePIDs(t *testing.T) {

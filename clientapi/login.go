@@ -79,6 +79,6 @@ func (in *loginRequest) account(server matrix.ServerName) string {
 		name = identifier.User
 	}
 	name = name[:min(len(name), matrix.MaxIDBytes)] // longer ones are nobody's, and would fill the memory
-	name = strings.ToLower(strings.TrimPrefix(name, "@"))
-	return "login " + strings.TrimSuffix(name, ":"+string(server))
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "@"), ":"+string(server))
+	return "login " + strings.ToLower(name)
 }

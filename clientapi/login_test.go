@@ -1,10 +1,13 @@
 package clientapi
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/myelin-chat/myelin/config"
+	"github.com/myelin-chat/myelin/matrix"
 )
 
 // passwordLogin is a request to log in with a password.
@@ -129,4 +132,24 @@ func TestLogout(t *testing.T) {
 	for _, c := range []*client{laptop, tablet} {
 		c.get("/account/whoami").fails(401, "M_UNKNOWN_TOKEN")
 	}
+}
+
+// Whatever stands in a request, the name under which tries are counted is short, and the same for an account however
+// it is written.
+func FuzzLoginAccount(f *testing.F) {
+	f.Add("alice", "@alice:example.org", `{"type":"m.id.user","user":"Alice"}`)
+	f.Add(strings.Repeat("x", 1000), "", "[]")
+	f.Fuzz(func(t *testing.T, localpart, user, identifier string) {
+		in := &loginRequest{User: user, Identifier: json.RawMessage(identifier)}
+		if got, most := len(in.account("example.org")), len("login ")+3*matrix.MaxIDBytes; got > most {
+			t.Errorf("got a name of %d bytes, want at most %d", got, most)
+		}
+		if _, err := matrix.NewUserID(localpart, "Example.org"); err != nil {
+			return
+		}
+		part, whole := &loginRequest{User: localpart}, &loginRequest{User: "@" + strings.ToUpper(localpart) + ":Example.org"}
+		if got, want := whole.account("Example.org"), part.account("Example.org"); got != want {
+			t.Errorf("%s: got %q, want %q as for %s", whole.User, got, want, localpart)
+		}
+	})
 }
