@@ -24,6 +24,32 @@ type PageQuery struct {
 	Filter   *RoomEventFilter
 }
 
+// Within cuts what is asked for to what a viewer may see.
+func (p PageQuery) Within(s Sight) PageQuery {
+	if s.Until == 0 {
+		return p
+	}
+	end := At(s.Until)
+	if p.From.compare(end) > 0 {
+		p.From = end
+	}
+	if !p.Backward && (p.To == nil || p.To.compare(end) > 0) {
+		p.To = &end
+	}
+	return p
+}
+
+// nothing says whether what is asked for is empty whatever the room holds.
+func (p PageQuery) nothing() bool {
+	if p.To == nil {
+		return false
+	}
+	if p.Backward {
+		return p.From.compare(*p.To) <= 0
+	}
+	return p.From.compare(*p.To) >= 0
+}
+
 // Page is a stretch of a timeline in the order asked for.
 type Page struct {
 	Events []Seen
@@ -35,20 +61,19 @@ type Page struct {
 // be short though there is more, if most of what lies there is hidden.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
 func (v *Viewer) Messages(ctx context.Context, q storage.Querier, p PageQuery) (Page, error) {
-	page := Page{End: p.From, More: true}
-	for scanned := 0; scanned < maxScanned && len(page.Events) < p.Limit; {
-		chunk, err := rooms.Page(ctx, q, v.Room, p.chunk(page))
+	page := Page{End: p.From, More: !p.nothing()}
+	for scanned := 0; page.More && scanned < maxScanned && len(page.Events) < p.Limit; {
+		ask := p.chunk(page)
+		chunk, err := rooms.Page(ctx, q, v.Room, ask)
 		if err != nil {
 			return Page{}, err
 		}
-		if len(chunk) == 0 {
-			page.More = false
-			return page, nil
-		}
 		scanned += len(chunk)
-		if err := v.fill(ctx, &page, chunk, p); err != nil {
+		used, err := v.fill(ctx, &page, chunk, p)
+		if err != nil {
 			return Page{}, err
 		}
+		page.More = used < len(chunk) || len(chunk) == ask.Limit
 	}
 	return page, nil
 }
@@ -65,11 +90,11 @@ func (p *PageQuery) chunk(page Page) rooms.PageQuery {
 	return next
 }
 
-// fill adds what is wanted and visible of chunk to page, up to the limit.
-func (v *Viewer) fill(ctx context.Context, page *Page, chunk []*rooms.Event, p PageQuery) error {
-	for _, e := range chunk {
+// fill adds what is wanted and visible of chunk to page, up to the limit. It returns how much of chunk it has used.
+func (v *Viewer) fill(ctx context.Context, page *Page, chunk []*rooms.Event, p PageQuery) (used int, err error) {
+	for i, e := range chunk {
 		if len(page.Events) == p.Limit {
-			return nil
+			return i, nil
 		}
 		page.End = After(e)
 		if p.Backward {
@@ -80,11 +105,11 @@ func (v *Viewer) fill(ctx context.Context, page *Page, chunk []*rooms.Event, p P
 		}
 		seen, visible, err := v.look(ctx, e)
 		if err != nil {
-			return err
+			return i, err
 		}
 		if visible {
 			page.Events = append(page.Events, seen)
 		}
 	}
-	return nil
+	return len(chunk), nil
 }

@@ -67,6 +67,16 @@ func After(e *rooms.Event) Gap { return Gap(e.Order) }
 // At returns the gap after everything up to a position of the log.
 func At(p storage.Position) Gap { return Gap{Anchor: p} }
 
+// Position is the latest position of the log that lies wholly before g: at it, the room was as g finds it.
+func (g Gap) Position() storage.Position {
+	if g.Sub < 0 {
+		return g.Anchor - 1
+	}
+	return g.Anchor
+}
+
+func (g Gap) compare(h Gap) int { return rooms.Order(g).Compare(rooms.Order(h)) }
+
 // String is the text handed to clients: t<anchor>_<sub>.
 func (g Gap) String() string {
 	b := append(make([]byte, 0, 24), 't')

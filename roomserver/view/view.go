@@ -134,6 +134,9 @@ func (v *Viewer) Standing(ctx context.Context) (Sight, error) {
 		return Sight{}, nil
 	}
 	current, err := v.server.Current(ctx, v.Room.ID)
+	if matrix.CodeOf(err) == matrix.NotFound {
+		return Sight{}, notInRoom(v.By.User, v.Room.ID) // known by an invite or a knock only
+	}
 	if err != nil {
 		return Sight{}, err
 	}
@@ -178,8 +181,14 @@ func (v *Viewer) See(ctx context.Context, events []*rooms.Event) ([]Seen, error)
 
 // look decides on one event.
 func (v *Viewer) look(ctx context.Context, e *rooms.Event) (Seen, bool, error) {
-	if v.stayed(e.Order.Anchor) {
-		return Seen{e, v.after(e, event.Join)}, true, nil // joined before and at the event: rule 2
+	switch e.Kind {
+	case rooms.Live:
+		if v.stayed(e.Order.Anchor) {
+			return Seen{e, v.after(e, event.Join)}, true, nil // joined before and at the event: rule 2
+		}
+	case rooms.Backfilled: // where it stands says when it was found, not who was there when it was sent
+	default:
+		return Seen{}, false, nil // in no timeline
 	}
 	if e.StateBefore == 0 && e.Type != event.TypeCreate {
 		return Seen{}, false, nil // state unknown
