@@ -17,6 +17,9 @@ func (a *API) Routes(r *httpapi.Router) {
 	a.serverRoutes(r)
 	a.sessionRoutes(r)
 	a.userRoutes(r)
+	a.roomRoutes(r)
+	a.timelineRoutes(r)
+	a.directoryRoutes(r)
 }
 
 // serverRoutes is what the server says of itself.
@@ -88,10 +91,69 @@ func (a *API) userRoutes(r *httpapi.Router) {
 	both.Get("/_matrix/client/v3/pushrules/global/{kind}/{ruleID}/actions", user(a, limits.Read, a.pushRuleActions))
 }
 
-// AdminRoutes lists the endpoints for programs of the operator, which a listener may leave out.
+// AdminRoutes lists the endpoints for programs of the operator, which a listener may leave out. Who knows the shared
+// secret may make accounts faster than the world.
 func (a *API) AdminRoutes(r *httpapi.Router) {
-	r.Get("/_synapse/admin/v1/register", httpapi.Open(a.limits.Register, a.registrationNonce))
-	r.Post("/_synapse/admin/v1/register", httpapi.Open(a.limits.Register, a.registerWithSharedSecret))
+	r.Get("/_synapse/admin/v1/register", httpapi.Open(a.limits.Admin, a.registrationNonce))
+	r.Post("/_synapse/admin/v1/register", httpapi.Open(a.limits.Admin, a.registerWithSharedSecret))
+}
+
+// roomRoutes is about rooms as a whole, and who is in them.
+// https://spec.matrix.org/v1.19/client-server-api/#guest-access says what guests may do.
+func (a *API) roomRoutes(r *httpapi.Router) {
+	both, limits := alsoR0{r}, a.limits
+
+	both.Post("/_matrix/client/v3/createRoom", user(a, limits.CreateRoom, a.createRoom))
+	both.Post("/_matrix/client/v3/join/{roomIDOrAlias}", guest(a, limits.Join, a.join))
+	both.Post("/_matrix/client/v3/knock/{roomIDOrAlias}", user(a, limits.Join, a.knock))
+	both.Post("/_matrix/client/v3/rooms/{roomID}/join", guest(a, limits.Join, a.joinByID))
+	both.Post("/_matrix/client/v3/rooms/{roomID}/invite", user(a, limits.Invite, a.invite))
+	both.Post("/_matrix/client/v3/rooms/{roomID}/leave", guest(a, limits.Write, a.leave))
+	both.Post("/_matrix/client/v3/rooms/{roomID}/forget", user(a, limits.Write, a.forget))
+	both.Post("/_matrix/client/v3/rooms/{roomID}/kick", user(a, limits.Write, a.kick))
+	both.Post("/_matrix/client/v3/rooms/{roomID}/ban", user(a, limits.Write, a.ban))
+	both.Post("/_matrix/client/v3/rooms/{roomID}/unban", user(a, limits.Write, a.unban))
+
+	both.Get("/_matrix/client/v3/joined_rooms", user(a, limits.Read, a.joinedRooms))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/members", guest(a, limits.Read, a.members))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/joined_members", user(a, limits.Read, a.joinedMembers))
+}
+
+// timelineRoutes is about the events and the state of rooms, and what users say of them.
+func (a *API) timelineRoutes(r *httpapi.Router) {
+	both, limits := alsoR0{r}, a.limits
+
+	both.Put("/_matrix/client/v3/rooms/{roomID}/send/{eventType}/{txnID}", guest(a, limits.Send, a.send))
+	both.Put("/_matrix/client/v3/rooms/{roomID}/redact/{eventID}/{txnID}", user(a, limits.Send, a.redact))
+	both.Put("/_matrix/client/v3/rooms/{roomID}/state/{eventType}", guest(a, limits.Send, a.setStateNoKey))
+	both.Put("/_matrix/client/v3/rooms/{roomID}/state/{eventType}/", guest(a, limits.Send, a.setStateNoKey))
+	both.Put("/_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey}", guest(a, limits.Send, a.setState))
+
+	both.Get("/_matrix/client/v3/rooms/{roomID}/state", guest(a, limits.Read, a.wholeState))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/state/{eventType}", guest(a, limits.Read, a.stateEventNoKey))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/state/{eventType}/", guest(a, limits.Read, a.stateEventNoKey))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/state/{eventType}/{stateKey}", guest(a, limits.Read, a.stateEvent))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/event/{eventID}", guest(a, limits.Read, a.event))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/context/{eventID}", guest(a, limits.Read, a.context))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/messages", guest(a, limits.Read, a.messages))
+
+	both.Post("/_matrix/client/v3/rooms/{roomID}/receipt/{receiptType}/{eventID}", user(a, limits.Ephemeral, a.receipt))
+	both.Post("/_matrix/client/v3/rooms/{roomID}/read_markers", user(a, limits.Ephemeral, a.readMarkers))
+	both.Put("/_matrix/client/v3/rooms/{roomID}/typing/{userID}", user(a, limits.Ephemeral, a.typing))
+}
+
+// directoryRoutes is about finding rooms.
+func (a *API) directoryRoutes(r *httpapi.Router) {
+	both, limits := alsoR0{r}, a.limits
+
+	both.Get("/_matrix/client/v3/publicRooms", httpapi.Open(limits.Read, a.publicRooms))
+	both.Post("/_matrix/client/v3/publicRooms", user(a, limits.Read, a.searchPublicRooms))
+	both.Get("/_matrix/client/v3/directory/list/room/{roomID}", httpapi.Open(limits.Read, a.visibility))
+	both.Put("/_matrix/client/v3/directory/list/room/{roomID}", user(a, limits.Write, a.setVisibility))
+	both.Get("/_matrix/client/v3/directory/room/{roomAlias}", httpapi.Open(limits.Read, a.alias))
+	both.Put("/_matrix/client/v3/directory/room/{roomAlias}", user(a, limits.Write, a.setAlias))
+	both.Delete("/_matrix/client/v3/directory/room/{roomAlias}", user(a, limits.Write, a.deleteAlias))
+	both.Get("/_matrix/client/v3/rooms/{roomID}/aliases", user(a, limits.Read, a.aliases))
 }
 
 // user makes an endpoint for users with an account; guests are refused.
