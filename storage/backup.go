@@ -35,6 +35,9 @@ func (db *DB) BackupTo(ctx context.Context, path string) error {
 
 // between runs f on the committer, between two groups.
 func (db *DB) between(ctx context.Context, f func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	select {
 	case db.jobs <- func() { done <- f() }:

@@ -69,9 +69,13 @@ type DB struct {
 	intake   sync.RWMutex // held for reading while an item is put into the queue
 	closed   chan struct{}
 	shutOnce sync.Once
-	jobs     chan func() // to be run between two groups
-	running  atomic.Bool
-	ended    chan struct{} // closed by Run
+
+	closeOnce sync.Once
+	closeErr  error
+
+	jobs    chan func() // to be run between two groups
+	running atomic.Bool
+	ended   chan struct{} // closed by Run
 
 	core    committer // Run's
 	lastErr error     // Run's: of the last attempt
@@ -261,13 +265,16 @@ func (db *DB) Since(from Position, limit int) (news []News, complete bool) {
 	return db.tail.since(from, limit)
 }
 
-// Close ends Run, if it runs, waits for it, and closes the database.
+// Close ends Run, if it runs, waits for it, and closes the database. Closing again does nothing.
 func (db *DB) Close() error {
-	db.shut()
-	if db.running.CompareAndSwap(false, true) {
-		db.refuseQueued()
-	} else {
-		<-db.ended
-	}
-	return errors.Join(db.engine.close(), db.lock.Close())
+	db.closeOnce.Do(func() {
+		db.shut()
+		if db.running.CompareAndSwap(false, true) {
+			db.refuseQueued()
+		} else {
+			<-db.ended
+		}
+		db.closeErr = errors.Join(db.engine.close(), db.lock.Close())
+	})
+	return db.closeErr
 }
