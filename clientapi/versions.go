@@ -20,7 +20,9 @@ func (a *API) versions(context.Context, *httpapi.Call, *httpapi.None) (*versions
 	return &versionsResponse{
 		Versions: []string{"r0.5.0", "r0.6.0", "r0.6.1", "v1.1"},
 		UnstableFeatures: map[string]bool{
-			"uk.tcpip.msc4133.stable": true, // profile fields, of v1.16
+			"org.matrix.msc2285.stable": true, // private read receipts, of v1.4
+			"org.matrix.msc3827.stable": true, // the directory by room type, of v1.4
+			"uk.tcpip.msc4133.stable":   true, // profile fields, of v1.16
 		},
 	}, nil
 }
