@@ -67,6 +67,7 @@ type DB struct {
 
 	queue    chan *Item
 	intake   sync.RWMutex // held for reading while an item is put into the queue
+	refusing bool         // guarded by intake
 	closed   chan struct{}
 	shutOnce sync.Once
 
@@ -232,10 +233,8 @@ func newItem(w Write, done func(Position, error)) *Item {
 func (db *DB) enqueue(ctx context.Context, item *Item) bool {
 	db.intake.RLock()
 	defer db.intake.RUnlock()
-	select {
-	case <-db.closed:
+	if db.refusing {
 		return false
-	default:
 	}
 	select {
 	case db.queue <- item:

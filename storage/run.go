@@ -200,9 +200,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 // shut stops the intake. When it returns no item enters the queue any more.
 func (db *DB) shut() {
 	db.shutOnce.Do(func() {
-		close(db.closed)
-		db.intake.Lock() // waits for those who are about to queue an item
-		db.intake.Unlock()
+		close(db.closed) // ends the waiting of those who are about to queue an item
+		db.intake.Lock()
+		defer db.intake.Unlock()
+		db.refusing = true
 	})
 }
 
