@@ -30,7 +30,11 @@ const (
 // date with what its own connection writes, so the copy never begins anew however busy the server is, and no
 // read transaction holds up the write-ahead log, as VACUUM INTO or a copy by another connection would.
 func (db *DB) BackupTo(ctx context.Context, path string) error {
-	return db.engine.backup(ctx, path, db.between)
+	e, ok := db.engine.(*sqliteEngine)
+	if !ok { // its own tools know more of its set-up than we do
+		return errors.New("back up a PostgreSQL database with pg_dump or pg_basebackup")
+	}
+	return e.backup(ctx, path, db.between)
 }
 
 // between runs f on the committer, between two groups.

@@ -43,8 +43,6 @@ type engine interface {
 	settle(ctx context.Context) (logRow, error)
 	// maintain does what is not done in commits, until ctx ends.
 	maintain(ctx context.Context)
-	// backup writes a copy of one moment to a new file.
-	backup(ctx context.Context, path string, between betweenFunc) error
 	close() error
 }
 

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -226,9 +225,4 @@ func (c columnArray) Index(i int) any { return c.rows.rows[i].value(c.column) }
 // IndexType is any value of the column's type.
 func (c columnArray) IndexType() any {
 	return [...]any{Text: "", BigInt: int64(0), Boolean: false, Bytes: []byte{}}[c.rows.table.Columns[c.column].Type]
-}
-
-// backup refuses: PostgreSQL has tools of its own, which know more of its set-up than we do.
-func (e *postgresEngine) backup(context.Context, string, betweenFunc) error {
-	return errors.New("back up a PostgreSQL database with pg_dump or pg_basebackup")
 }
