@@ -1,0 +1,87 @@
+package stateres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
+)
+
+const (
+	// maxHeldBytes bounds the events that a merge keeps. Beyond it they are
+	// read again when they are needed again.
+	maxHeldBytes = 32 << 20
+	// eventOverhead is about what an event takes besides its JSON.
+	eventOverhead = 512
+	// maxHeldLevels bounds the power levels that are kept parsed.
+	maxHeldLevels = 64
+)
+
+// held are the events that a merge has loaded.
+type held struct {
+	room  Room
+	byNum map[statetree.Value]*event.Event
+	bytes int
+}
+
+func newHeld(room Room) held {
+	return held{room: room, byNum: make(map[statetree.Value]*event.Event)}
+}
+
+// get returns events in the order of their numbers, at most MaxLoad; nil for
+// the number 0.
+func (h *held) get(ctx context.Context, nums []statetree.Value) ([]*event.Event, error) {
+	got := make([]*event.Event, len(nums))
+	var missing []statetree.Value
+	var at []int
+	for i, num := range nums {
+		if got[i] = h.byNum[num]; got[i] == nil && num != 0 {
+			missing = append(missing, num)
+			at = append(at, i)
+		}
+	}
+	if missing == nil {
+		return got, nil
+	}
+	loaded, err := h.room.Loader.Events(ctx, missing)
+	if err != nil {
+		return nil, fmt.Errorf("load %d events: %w", len(missing), err)
+	}
+	for i, num := range missing {
+		if loaded[i].RoomID != h.room.ID || !loaded[i].IsState() {
+			return nil, fmt.Errorf("%w: event %d is %s, of room %s", ErrMismatch, num, loaded[i].ID, loaded[i].RoomID)
+		}
+		h.keep(num, loaded[i])
+		got[at[i]] = loaded[i]
+	}
+	return got, nil
+}
+
+func (h *held) keep(num statetree.Value, ev *event.Event) {
+	size := len(ev.JSON) + eventOverhead
+	if h.bytes+size > maxHeldBytes {
+		clear(h.byNum)
+		h.bytes = 0
+	}
+	h.byNum[num] = ev
+	h.bytes += size
+}
+
+// levelCache keeps the power levels that were parsed last, by the create and
+// the power levels event.
+type levelCache map[[2]*event.Event]*auth.PowerLevels
+
+func (c *levelCache) get(v *event.Version, create, powerLevels *event.Event) *auth.PowerLevels {
+	from := [2]*event.Event{create, powerLevels}
+	if l := (*c)[from]; l != nil {
+		return l
+	}
+	if *c == nil || len(*c) >= maxHeldLevels {
+		*c = make(levelCache)
+	}
+	l := auth.Levels(v, create, powerLevels)
+	(*c)[from] = &l
+	return &l
+}

@@ -1,0 +1,176 @@
+package stateres
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"math"
+
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
+)
+
+// powerOrder marks and returns the events of step 1, in reverse topological
+// power ordering.
+// https://spec.matrix.org/v1.19/rooms/v2/#definitions
+func (r *resolution) powerOrder(ctx context.Context, set *conflictedSet) ([]statetree.Value, error) {
+	chosen := set.markFirst()
+	for _, e := range chosen {
+		var err error
+		if e.level, err = r.senderLevel(ctx, e.num); err != nil {
+			return nil, err
+		}
+	}
+	// Kahn's algorithm: of what waits for nothing, always the smallest.
+	waits := make(map[*entry]int, len(chosen))
+	citing := make(map[*entry][]*entry, len(chosen))
+	var ready byPower
+	for _, e := range chosen {
+		for _, at := range e.auth {
+			a := &set.entries[at]
+			citing[a] = append(citing[a], e)
+		}
+		if waits[e] = len(e.auth); waits[e] == 0 {
+			ready = append(ready, e)
+		}
+	}
+	heap.Init(&ready)
+	order := make([]*entry, 0, len(chosen))
+	for len(ready) > 0 {
+		e := heap.Pop(&ready).(*entry)
+		order = append(order, e)
+		for _, c := range citing[e] {
+			if waits[c]--; waits[c] == 0 {
+				heap.Push(&ready, c)
+			}
+		}
+	}
+	return numbersOf(order), nil
+}
+
+// markFirst marks and returns the power events and what their auth chains have
+// of the set. All that an event of step 1 cites in the set is of step 1 too.
+func (s *conflictedSet) markFirst() []*entry {
+	var chosen []*entry
+	mark := func(e *entry) {
+		if !e.first {
+			e.first = true
+			chosen = append(chosen, e)
+		}
+	}
+	for i := range s.entries {
+		if s.entries[i].power {
+			mark(&s.entries[i])
+		}
+	}
+	for i := 0; i < len(chosen); i++ {
+		for _, at := range chosen[i].auth {
+			mark(&s.entries[at])
+		}
+	}
+	return chosen
+}
+
+// senderLevel returns the power level of an event's sender by its auth events.
+func (r *resolution) senderLevel(ctx context.Context, num statetree.Value) (auth.Level, error) {
+	n, _, err := r.node(ctx, num)
+	if err != nil {
+		return 0, err
+	}
+	nums := []statetree.Value{num, 0, 0}
+	if !r.room.Version.CreateInAuthEvents {
+		nums[1] = r.room.Create
+	}
+	for _, a := range n.Auth {
+		switch a.Key {
+		case r.keys.create:
+			nums[1] = a.Num
+		case r.keys.powerLevels:
+			nums[2] = a.Num
+		}
+	}
+	events, err := r.events.get(ctx, nums)
+	if err != nil {
+		return 0, err
+	}
+	return r.levels.get(r.room.Version, events[1], events[2]).User(events[0].Sender), nil
+}
+
+// byPower is a heap of events, the one whose sender has most power on top,
+// then the older, then that of the lower ID.
+type byPower []*entry
+
+func (h byPower) Len() int      { return len(h) }
+func (h byPower) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h byPower) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(a.ts, b.ts), cmp.Compare(a.id, b.id)) < 0
+}
+
+// Push and Pop are for package heap.
+func (h *byPower) Push(e any) { *h = append(*h, e.(*entry)) }
+
+func (h *byPower) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	*h = (*h)[:last]
+	return e
+}
+
+// mainline knows the mainline of a power levels event, and where the power
+// levels of events join it.
+type mainline struct {
+	r *resolution
+	// position of each power levels event, itself in the mainline or not, that
+	// was met: that of the first in its own line which is in the mainline.
+	position map[statetree.Value]int
+}
+
+// offMainline is the position of what never joins the mainline.
+const offMainline = math.MaxInt
+
+// begin goes along the mainline of a power levels event; 0 has none.
+func (m *mainline) begin(ctx context.Context, levels statetree.Value) error {
+	for i := 0; levels != 0; i++ {
+		if _, ok := m.position[levels]; ok {
+			return nil
+		}
+		m.position[levels] = i
+		var err error
+		if levels, err = m.below(ctx, levels); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// of returns the mainline position of an event.
+func (m *mainline) of(ctx context.Context, num statetree.Value) (int, error) {
+	var passed []statetree.Value
+	position := offMainline
+	at, err := m.below(ctx, num)
+	for err == nil && at != 0 {
+		if known, ok := m.position[at]; ok {
+			position = known
+			break
+		}
+		m.position[at] = offMainline
+		passed = append(passed, at)
+		at, err = m.below(ctx, at)
+	}
+	for _, p := range passed {
+		m.position[p] = position
+	}
+	return position, err
+}
+
+// below returns the power levels event among an event's auth events, or 0.
+func (m *mainline) below(ctx context.Context, num statetree.Value) (statetree.Value, error) {
+	n, _, err := m.r.node(ctx, num)
+	for _, a := range n.Auth {
+		if a.Key == m.r.keys.powerLevels {
+			return a.Num, err
+		}
+	}
+	return 0, err
+}

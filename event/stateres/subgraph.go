@@ -1,0 +1,101 @@
+package stateres
+
+import (
+	"context"
+	"math"
+
+	"github.com/myelin-chat/myelin/event/statetree"
+)
+
+// subgraph returns the conflicted state subgraph of v2.1, without the events
+// of the conflicted state set themselves: what lies on a path of auth events
+// from one event in conflict to another.
+// https://spec.matrix.org/v1.19/rooms/v12/#definitions
+func (r *resolution) subgraph(ctx context.Context) ([]statetree.Value, error) {
+	w := &pathWalk{r: r, onPath: make(map[statetree.Value]bool), ends: make(map[statetree.Value]bool), lowest: math.MaxInt64}
+	for o := range r.conflicting {
+		w.ends[o.num] = true
+		n, _, err := r.node(ctx, o.num)
+		if err != nil {
+			return nil, err
+		}
+		w.lowest = min(w.lowest, n.Order)
+	}
+	for o := range r.conflicting {
+		if err := w.down(ctx, o.num); err != nil {
+			return nil, err
+		}
+	}
+	return w.found, nil
+}
+
+// pathWalk goes down from the events in conflict and finds what leads to
+// another of them. Below the lowest of these nothing does.
+type pathWalk struct {
+	r      *resolution
+	ends   map[statetree.Value]bool // the conflicted state set
+	lowest int64                    // order of its oldest event
+	onPath map[statetree.Value]bool // visited; true: is an end, or leads to one
+	found  []statetree.Value
+	frames []pathFrame
+	refs   []statetree.Value // auth events to be visited, those of the last frame at the end
+}
+
+type pathFrame struct {
+	num    statetree.Value
+	onPath bool
+	from   int // its part of refs begins here
+}
+
+// down visits x and all that it leads to, with a stack of its own.
+func (w *pathWalk) down(ctx context.Context, x statetree.Value) error {
+	if _, ok := w.onPath[x]; ok {
+		return nil
+	}
+	if err := w.push(ctx, x); err != nil {
+		return err
+	}
+	for len(w.frames) > 0 {
+		f := &w.frames[len(w.frames)-1]
+		if len(w.refs) == f.from {
+			w.pop()
+			continue
+		}
+		below := w.refs[len(w.refs)-1]
+		if onPath, ok := w.onPath[below]; ok {
+			f.onPath = f.onPath || onPath
+			w.refs = w.refs[:len(w.refs)-1]
+			continue
+		}
+		// It stays in refs, and is found settled when this is its turn again.
+		if err := w.push(ctx, below); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *pathWalk) push(ctx context.Context, x statetree.Value) error {
+	n, found, err := w.r.node(ctx, x)
+	if err != nil {
+		return err
+	}
+	w.onPath[x] = false
+	w.frames = append(w.frames, pathFrame{num: x, from: len(w.refs)})
+	if !found || n.Order != 0 && n.Order < w.lowest {
+		return nil
+	}
+	for _, a := range n.Auth {
+		w.refs = append(w.refs, a.Num)
+	}
+	return nil
+}
+
+func (w *pathWalk) pop() {
+	f := w.frames[len(w.frames)-1]
+	w.frames = w.frames[:len(w.frames)-1]
+	if f.onPath && !w.ends[f.num] {
+		w.found = append(w.found, f.num)
+	}
+	w.onPath[f.num] = f.onPath || w.ends[f.num]
+}

@@ -1,0 +1,122 @@
+package stateres
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha1" // the algorithm names it; it only breaks ties
+	"slices"
+
+	"github.com/myelin-chat/myelin/event/statetree"
+)
+
+// resolveV1 is the algorithm of room version 1: conflicts are resolved key by
+// key, those that others depend on first.
+// https://spec.matrix.org/v1.19/rooms/v1/#state-resolution
+func (r *resolution) resolveV1(ctx context.Context) error {
+	passes := []struct {
+		of   func(*conflict) bool
+		pick func(context.Context, *conflict) (statetree.Value, error)
+	}{
+		{func(c *conflict) bool { return c.key == r.keys.powerLevels }, r.pickLatestAllowed},
+		{func(c *conflict) bool { return c.key == r.keys.joinRules }, r.pickLatestAllowed},
+		{func(c *conflict) bool { return statetree.Members.Has(c.key) }, r.pickLatestAllowed},
+		{func(c *conflict) bool { return true }, r.pickDeepestAllowed},
+	}
+	done := make(map[statetree.Key]bool)
+	for _, pass := range passes {
+		picked := make(map[statetree.Key]statetree.Value)
+		for i := range r.conflicts {
+			c := &r.conflicts[i]
+			if c.settled || done[c.key] || !pass.of(c) {
+				continue
+			}
+			outcome, err := pass.pick(ctx, c)
+			if err != nil {
+				return err
+			}
+			c.outcome, picked[c.key], done[c.key] = outcome, outcome, true
+		}
+		// They take part in the checks of later passes only, so that their
+		// order does not matter.
+		for k, outcome := range picked {
+			r.partial[k] = outcome
+		}
+	}
+	return nil
+}
+
+// pickLatestAllowed goes from the first event upward as long as each is
+// allowed when the one before it is the state.
+func (r *resolution) pickLatestAllowed(ctx context.Context, c *conflict) (statetree.Value, error) {
+	order, err := r.byDepth(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	defer delete(r.partial, c.key)
+	r.replayed += len(order)
+	picked := order[0]
+	for _, num := range order[1:] {
+		r.partial[c.key] = picked
+		allowed, err := r.allowed(ctx, num)
+		if err != nil {
+			return 0, err
+		}
+		if !allowed {
+			break
+		}
+		picked = num
+	}
+	return picked, nil
+}
+
+// pickDeepestAllowed returns the last event that is allowed, or else the first.
+func (r *resolution) pickDeepestAllowed(ctx context.Context, c *conflict) (statetree.Value, error) {
+	order, err := r.byDepth(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	r.replayed += len(order)
+	for _, num := range slices.Backward(order) {
+		allowed, err := r.allowed(ctx, num)
+		if err != nil {
+			return 0, err
+		}
+		if allowed {
+			return num, nil
+		}
+	}
+	return order[0], nil
+}
+
+// byDepth returns the events of a conflict by ascending depth, and then by
+// descending SHA-1 of their IDs.
+func (r *resolution) byDepth(ctx context.Context, c *conflict) ([]statetree.Value, error) {
+	var nums []statetree.Value
+	for o := range c.accepted {
+		nums = append(nums, o.num)
+	}
+	events, err := r.events.get(ctx, nums)
+	if err != nil {
+		return nil, err
+	}
+	type place struct {
+		num   statetree.Value
+		depth int64
+		sum   [sha1.Size]byte
+	}
+	places := make([]place, len(nums))
+	for i, ev := range events {
+		if err := r.sameKey(ev, c.key); err != nil {
+			return nil, err
+		}
+		places[i] = place{nums[i], ev.Depth, sha1.Sum([]byte(ev.ID))}
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.depth, b.depth), bytes.Compare(b.sum[:], a.sum[:]))
+	})
+	for i, p := range places {
+		nums[i] = p.num
+	}
+	return nums, nil
+}
