@@ -208,6 +208,9 @@ func (b *builder) receipts(ctx context.Context, s sight, fresh bool) ([]rooms.Re
 		if found, err = rooms.Receipts(ctx, b.api.DB, s.RoomNum, span); err != nil {
 			return nil, err
 		}
+		if span.After == 0 {
+			b.api.hub.learnReceipts(s.RoomNum, found, span.UpTo)
+		}
 	}
 	type whose struct {
 		user         matrix.UserID

@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -206,6 +207,42 @@ func (h *hub) room(num int64, id matrix.RoomID) *room {
 		h.rooms[num], h.byID[id] = r, r
 	}
 	return r
+}
+
+// learn adds what was read of a room's past to what is kept.
+func (h *hub) learn(p passage) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.rooms[p.room]
+	if r == nil {
+		return
+	}
+	h.bytes += r.prepend(p)
+	if h.bytes > ringBudget {
+		h.shrink(r)
+	}
+}
+
+// learnReceipts notes all the receipts of a room up to a position.
+func (h *hub) learnReceipts(roomNum int64, all []rooms.Receipt, upTo storage.Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.rooms[roomNum]
+	if r == nil || len(all)+len(r.receipts) > ringReceipts || r.receiptFrom == 0 || upTo < r.receiptFrom {
+		return
+	}
+	old := slices.DeleteFunc(slices.Clone(all), func(v rooms.Receipt) bool { return v.Position > r.receiptFrom })
+	r.receipts, r.receiptFrom = append(old, r.receipts...), 0
+}
+
+// learnSummary notes the summary of a room, read when the hub was at a position,
+// unless the room's state has moved since, or it is another for each user.
+func (h *hub) learnSummary(roomNum int64, sum *summary, at storage.Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.rooms[roomNum]; r != nil && r.stateMoved <= at && sum.named {
+		r.summary = sum
+	}
 }
 
 // shrink empties the rings that were used least lately, all but that of keep,

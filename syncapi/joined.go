@@ -51,7 +51,7 @@ func (b *builder) joined(ctx context.Context, s sight) error {
 
 // section writes what joined and left rooms have in common, without the closing brace.
 func (b *builder) section(ctx context.Context, p stretch, t timeline) ([]byte, error) {
-	dst := []byte{'{'}
+	dst := append(make([]byte, 0, sectionBytes(p)), '{')
 	state, moved, err := b.state(ctx, p, t)
 	if err != nil {
 		return nil, err
@@ -84,6 +84,14 @@ func (b *builder) section(ctx context.Context, p stretch, t timeline) ([]byte, e
 		return nil, err
 	}
 	return append(dst, '}'), nil
+}
+
+// sectionBytes is about how long the section of a room becomes.
+func sectionBytes(p stretch) int {
+	if p.fresh {
+		return 8 << 10
+	}
+	return 1 << 10
 }
 
 // appendName writes the name of the next member of an object.
@@ -142,69 +150,6 @@ func moves(events []view.Seen) bool {
 		}
 	}
 	return false
-}
-
-// appendSummary writes the room's summary, and adds to state the members it names.
-// https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
-func (b *builder) appendSummary(ctx context.Context, dst []byte, p stretch, state []view.Seen) ([]byte, []view.Seen, error) {
-	head, _, err := rooms.HeadOf(ctx, b.api.DB, p.RoomNum)
-	if err != nil {
-		return nil, nil, err
-	}
-	now := b.api.Rooms.StateAt(p.v.Room, head.Root)
-	dst = appendName(dst, "summary")
-	dst = append(dst, `{"m.invited_member_count":`...)
-	dst = strconv.AppendInt(dst, head.Invited, 10)
-	dst = append(dst, `,"m.joined_member_count":`...)
-	dst = strconv.AppendInt(dst, head.Joined, 10)
-	named, err := now.Events(ctx, event.Key{Type: "m.room.name"}, event.Key{Type: "m.room.canonical_alias"})
-	if err != nil {
-		return nil, nil, err
-	}
-	if says(named[0], "name") || says(named[1], "alias") {
-		return append(dst, '}'), state, nil
-	}
-	heroes, err := rooms.Heroes(ctx, b.api.DB, p.RoomNum, b.user.id)
-	if err != nil {
-		return nil, nil, err
-	}
-	keys := make([]event.Key, len(heroes))
-	dst = append(dst, `,"m.heroes":[`...)
-	for i, hero := range heroes {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = canonical.AppendString(dst, string(hero))
-		keys[i] = event.Key{Type: event.TypeMember, StateKey: string(hero)}
-	}
-	members, err := now.Events(ctx, keys...)
-	if err != nil {
-		return nil, nil, err
-	}
-	return append(dst, "]}"...), withMissing(state, members), nil
-}
-
-// says whether a state event has a non-empty text in its content.
-func says(e *rooms.Event, name string) bool {
-	if e == nil {
-		return false
-	}
-	text, _ := canonical.String(canonical.Get(e.Content, name))
-	return text != ""
-}
-
-// withMissing returns state with those of more, nil ones left out, that it lacks.
-func withMissing(state []view.Seen, more []*rooms.Event) []view.Seen {
-	have := make(map[int64]bool, len(state))
-	for _, e := range state {
-		have[e.Num] = true
-	}
-	for _, e := range more {
-		if e != nil && !have[e.Num] {
-			state = append(state, view.Seen{Event: e})
-		}
-	}
-	return state
 }
 
 // left adds a room that the user was in, or was invited to, and is no longer.

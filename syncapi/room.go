@@ -27,10 +27,14 @@ type room struct {
 
 	events      []*rooms.Event // ascending: all live events after eventsFrom
 	eventsFrom  storage.Position
-	roots       []rootMove // ascending: the moves of the current state after eventsFrom
+	roots       []rootMove // ascending: the moves of the current state after rootsFrom
+	rootsFrom   storage.Position
 	receipts    []rooms.Receipt
 	receiptFrom storage.Position
 	bytes       int64
+
+	summary    *summary         // nil: not known
+	stateMoved storage.Position // the latest state event
 }
 
 // rootMove says that the current state has this root from a position on.
@@ -40,7 +44,7 @@ type rootMove struct {
 }
 
 func newRoom(num int64, id matrix.RoomID, from storage.Position) *room {
-	return &room{num: num, id: id, from: from, users: map[*user]struct{}{}, eventsFrom: from, receiptFrom: from}
+	return &room{num: num, id: id, from: from, users: map[*user]struct{}{}, eventsFrom: from, rootsFrom: from, receiptFrom: from}
 }
 
 // add appends an event and returns how many bytes more the room takes.
@@ -49,6 +53,9 @@ func (r *room) add(e *rooms.Event) int64 {
 	before := r.bytes
 	r.events = append(r.events, e)
 	r.bytes += sizeOf(e)
+	if e.IsState() {
+		r.summary, r.stateMoved = nil, e.Position
+	}
 	if n := len(r.roots); n == 0 || r.roots[n-1].root != e.StateAfter {
 		r.roots = append(r.roots, rootMove{e.Position, e.StateAfter})
 	}
@@ -66,7 +73,11 @@ func (r *room) trim(keep int) {
 	}
 	r.eventsFrom = r.events[cut-1].Position
 	r.events = slices.Clone(r.events[cut:])
-	r.roots = slices.DeleteFunc(slices.Clone(r.roots), func(m rootMove) bool { return m.from <= r.eventsFrom })
+	if len(r.roots) > ringEvents {
+		cut := len(r.roots) - ringEvents/2
+		r.rootsFrom = r.roots[cut-1].from
+		r.roots = slices.Clone(r.roots[cut:])
+	}
 }
 
 // forgetEvents drops all events and returns how many bytes that frees.
@@ -75,7 +86,7 @@ func (r *room) forgetEvents() int64 {
 	if n := len(r.events); n > 0 {
 		r.eventsFrom = r.events[n-1].Position
 	}
-	r.events, r.roots, r.bytes = nil, nil, 0
+	r.events, r.bytes = nil, 0
 	return freed
 }
 
@@ -97,6 +108,39 @@ func (r *room) wakeAll(woken map[*user]struct{}) {
 
 func sizeOf(e *rooms.Event) int64 { return int64(len(e.JSON)) + eventBytes }
 
+// passage is a stretch of a room's events as it was read from the database, newest first.
+type passage struct {
+	room   int64
+	events []*rooms.Event
+	span   rooms.Span // what was asked for
+	whole  bool       // the span has no more events than these
+}
+
+// from is the position after which the passage has all events.
+func (p *passage) from() storage.Position {
+	if p.whole {
+		return p.span.After
+	}
+	return p.events[len(p.events)-1].Position - 1
+}
+
+// prepend puts a passage before the events that are kept, if it fits there, and
+// returns how many bytes more the room takes.
+func (r *room) prepend(p passage) int64 {
+	if p.span.UpTo != r.eventsFrom || len(p.events)+len(r.events) > ringEvents {
+		return 0
+	}
+	before := r.bytes
+	events := make([]*rooms.Event, 0, len(p.events)+len(r.events))
+	for _, e := range slices.Backward(p.events) {
+		events = append(events, e)
+		r.bytes += sizeOf(e)
+	}
+	r.events = append(events, r.events...)
+	r.eventsFrom = p.from()
+	return r.bytes - before
+}
+
 // glimpse is a room as a reader found it: what of it is in memory.
 type glimpse struct {
 	from        storage.Position
@@ -104,22 +148,26 @@ type glimpse struct {
 	events      []*rooms.Event
 	eventsFrom  storage.Position
 	roots       []rootMove
+	rootsFrom   storage.Position
 	receipts    []rooms.Receipt
 	receiptFrom storage.Position
+	summary     *summary
 }
 
 func (r *room) glimpse() glimpse {
-	return glimpse{r.from, r.last, r.events, r.eventsFrom, r.roots, r.receipts, r.receiptFrom}
+	return glimpse{
+		from: r.from, last: r.last, events: r.events, eventsFrom: r.eventsFrom,
+		roots: r.roots, rootsFrom: r.rootsFrom, receipts: r.receipts, receiptFrom: r.receiptFrom,
+		summary: r.summary,
+	}
 }
 
-// eventsIn returns the events of a span, if the memory has all of them.
-func (g *glimpse) eventsIn(span rooms.Span) ([]*rooms.Event, bool) {
-	if span.After < g.eventsFrom {
-		return nil, false
-	}
+// eventsIn returns the events of a span that are in memory: all, if eventsFrom is
+// not beyond its start.
+func (g *glimpse) eventsIn(span rooms.Span) []*rooms.Event {
 	from := after(g.events, span.After, func(e *rooms.Event) storage.Position { return e.Position })
 	to := after(g.events, span.UpTo, func(e *rooms.Event) storage.Position { return e.Position })
-	return g.events[from:to], true
+	return g.events[from:to]
 }
 
 // receiptsIn returns the receipts of a span, if the memory has all of them.
@@ -134,6 +182,9 @@ func (g *glimpse) receiptsIn(span rooms.Span) ([]rooms.Receipt, bool) {
 
 // rootAt returns the root of the current state at a position, if the memory knows it.
 func (g *glimpse) rootAt(p storage.Position) (statetree.NodeID, bool) {
+	if p < g.rootsFrom {
+		return 0, false
+	}
 	i := after(g.roots, p, func(m rootMove) storage.Position { return m.from })
 	if i == 0 {
 		return 0, false

@@ -47,7 +47,7 @@ func (b *builder) lazily() bool { return b.req.filter.Room.State.LazyLoadMembers
 
 // still says whether the memory is sure that the current state did not move in (from, to].
 func (g *glimpse) still(from, to storage.Position) bool {
-	if from < g.eventsFrom {
+	if from < g.rootsFrom {
 		return false
 	}
 	return !slices.ContainsFunc(g.roots, func(m rootMove) bool { return m.from > from && m.from <= to })

@@ -66,23 +66,26 @@ func (b *builder) keep(ctx context.Context, p stretch, t *timeline, e *rooms.Eve
 }
 
 // source returns a function that hands out the events of a stretch, newest first,
-// a chunk at a time, and says whether there may be more: from memory if they are
-// all there, else from the database.
+// a chunk at a time, and says whether there may be more: what is in memory, then
+// what is in the database, which the memory learns on the way.
 func (b *builder) source(p stretch) func(context.Context) (chunk []*rooms.Event, more bool, err error) {
-	if kept, ok := p.eventsIn(p.span); ok {
-		return func(context.Context) ([]*rooms.Event, bool, error) {
-			newest := slices.Clone(kept)
-			slices.Reverse(newest)
-			return newest, false, nil
-		}
-	}
 	size := b.req.filter.Room.Timeline.TimelineLimit() + 1
 	rest := p.span
+	kept := p.eventsIn(p.span)
 	return func(ctx context.Context) ([]*rooms.Event, bool, error) {
-		chunk, err := rooms.Timeline(ctx, b.api.DB, p.v.Room, rest, size)
-		if len(chunk) > 0 {
-			rest.UpTo = chunk[len(chunk)-1].Position - 1
+		if kept != nil {
+			newest := slices.Clone(kept)
+			slices.Reverse(newest)
+			kept, rest.UpTo = nil, min(rest.UpTo, p.eventsFrom)
+			return newest, rest.UpTo > rest.After, nil
 		}
-		return chunk, len(chunk) == size, err
+		chunk, err := rooms.Timeline(ctx, b.api.DB, p.v.Room, rest, size)
+		if err != nil {
+			return nil, false, err
+		}
+		read := passage{room: p.RoomNum, events: chunk, span: rest, whole: len(chunk) < size}
+		b.api.hub.learn(read)
+		rest.UpTo = read.from()
+		return chunk, rest.UpTo > rest.After, nil
 	}
 }

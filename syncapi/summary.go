@@ -1,0 +1,99 @@
+package syncapi
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/roomserver/view"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// summary is what a client that loads members lazily needs to name a room.
+type summary struct {
+	joined, invited int64
+	named           bool            // by a name or an alias, so that heroes are not needed
+	heroes          []matrix.UserID // as one user sees them
+	members         []*rooms.Event  // of the heroes
+}
+
+// appendSummary writes the room's summary, and adds to state the members it names.
+// https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+func (b *builder) appendSummary(ctx context.Context, dst []byte, p stretch, state []view.Seen) ([]byte, []view.Seen, error) {
+	sum := p.summary
+	if sum == nil {
+		var err error
+		if sum, err = b.summarise(ctx, p); err != nil {
+			return nil, nil, err
+		}
+		b.api.hub.learnSummary(p.RoomNum, sum, b.look.position)
+	}
+	dst = appendName(dst, "summary")
+	dst = append(dst, `{"m.invited_member_count":`...)
+	dst = strconv.AppendInt(dst, sum.invited, 10)
+	dst = append(dst, `,"m.joined_member_count":`...)
+	dst = strconv.AppendInt(dst, sum.joined, 10)
+	if sum.named {
+		return append(dst, '}'), state, nil
+	}
+	dst = append(dst, `,"m.heroes":[`...)
+	for i, hero := range sum.heroes {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = canonical.AppendString(dst, string(hero))
+	}
+	return append(dst, "]}"...), withMissing(state, sum.members), nil
+}
+
+// summarise reads the summary of a room as it is now.
+func (b *builder) summarise(ctx context.Context, p stretch) (*summary, error) {
+	head, _, err := rooms.HeadOf(ctx, b.api.DB, p.RoomNum)
+	if err != nil {
+		return nil, err
+	}
+	sum := &summary{joined: head.Joined, invited: head.Invited}
+	now := b.api.Rooms.StateAt(p.v.Room, head.Root)
+	names, err := now.Events(ctx, event.Key{Type: "m.room.name"}, event.Key{Type: "m.room.canonical_alias"})
+	if err != nil {
+		return nil, err
+	}
+	if sum.named = says(names[0], "name") || says(names[1], "alias"); sum.named {
+		return sum, nil
+	}
+	if sum.heroes, err = rooms.Heroes(ctx, b.api.DB, p.RoomNum, b.user.id); err != nil {
+		return nil, err
+	}
+	keys := make([]event.Key, len(sum.heroes))
+	for i, hero := range sum.heroes {
+		keys[i] = event.Key{Type: event.TypeMember, StateKey: string(hero)}
+	}
+	sum.members, err = now.Events(ctx, keys...)
+	return sum, err
+}
+
+// says whether a state event has a non-empty text in its content.
+func says(e *rooms.Event, name string) bool {
+	if e == nil {
+		return false
+	}
+	text, _ := canonical.String(canonical.Get(e.Content, name))
+	return text != ""
+}
+
+// withMissing returns state with those of more, nil ones left out, that it lacks.
+func withMissing(state []view.Seen, more []*rooms.Event) []view.Seen {
+	have := make(map[int64]bool, len(state))
+	for _, e := range state {
+		have[e.Num] = true
+	}
+	for _, e := range more {
+		if e != nil && !have[e.Num] {
+			state = append(state, view.Seen{Event: e})
+		}
+	}
+	return state
+}
+
