@@ -68,6 +68,9 @@ func ParseFilter(raw []byte) (*Filter, error) {
 	if f.EventFormat != "" && f.EventFormat != "client" && f.EventFormat != "federation" {
 		return nil, matrix.Errorf(matrix.BadJSON, "event_format must be client or federation, not %q", f.EventFormat)
 	}
+	if len(f.EventFields) > maxFilterEntries {
+		return nil, matrix.Errorf(matrix.BadJSON, "event_fields names more than %d fields", maxFilterEntries)
+	}
 	for name, part := range map[string]*RoomEventFilter{
 		"room.account_data": &f.Room.AccountData, "room.ephemeral": &f.Room.Ephemeral,
 		"room.state": &f.Room.State, "room.timeline": &f.Room.Timeline,

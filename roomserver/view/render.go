@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -188,7 +189,9 @@ func AppendStripped(dst []byte, e *event.Event) []byte {
 // appendFields writes only those fields of an event that event_fields names.
 func appendFields(dst, whole []byte, fields []string) ([]byte, error) {
 	var all map[string]any
-	if err := json.Unmarshal(whole, &all); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(whole))
+	decoder.UseNumber() // old room versions have integers that no float64 holds
+	if err := decoder.Decode(&all); err != nil {
 		return nil, err
 	}
 	picked := map[string]any{}
@@ -216,9 +219,10 @@ func pick(to, from map[string]any, path []string) {
 	kept, ok := to[path[0]].(map[string]any)
 	if !ok {
 		kept = map[string]any{}
+	}
+	if pick(kept, inner, path[1:]); len(kept) > 0 {
 		to[path[0]] = kept
 	}
-	pick(kept, inner, path[1:])
 }
 
 // splitField splits a dotted field name; a backslash makes the next dot or

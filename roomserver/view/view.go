@@ -222,7 +222,7 @@ func (v *Viewer) allows(e *rooms.Event, at standing) bool {
 	case at.visibility == worldReadable, at.membership == event.Join:
 		return true
 	case at.visibility == shared:
-		return v.joinedAfter(e.Order.Anchor)
+		return v.joinedAfter(Gap(e.Order).Position())
 	case at.visibility == invited:
 		return at.membership == event.Invite
 	}
