@@ -49,12 +49,12 @@ const (
 // The error is M_FORBIDDEN if the room is not known, so that nobody learns which
 // rooms there are.
 func Open(ctx context.Context, server *roomserver.Server, q storage.Querier, by matrix.Requester, id matrix.RoomID) (*Viewer, error) {
-	room, known, err := rooms.ByID(ctx, q, id)
+	room, err := server.Room(ctx, id)
+	if matrix.CodeOf(err) == matrix.NotFound {
+		return nil, notInRoom(by.User, id)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if !known {
-		return nil, notInRoom(by.User, id)
 	}
 	now, _, err := rooms.MembershipOf(ctx, q, room.Num, by.User)
 	if err != nil {
