@@ -2,7 +2,12 @@ package clientapi
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myelin-chat/myelin/matrix"
 )
 
 func TestMembers(t *testing.T) {
@@ -66,5 +71,27 @@ func TestJoinedRooms(t *testing.T) {
 	left.leave(alice)
 	if got := alice.get("/joined_rooms").ok().at("joined_rooms"); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("joined rooms: got %v, want %v", got, want)
+	}
+}
+
+// BenchmarkMembers reads the members of a large room whose events are in the cache.
+func BenchmarkMembers(b *testing.B) {
+	w := newWorld(b)
+	alice := w.register("alice")
+	r := alice.newRoom(publicChat)
+	var joining errgroup.Group
+	joining.SetLimit(64)
+	for i := range 10_000 {
+		joining.Go(func() error {
+			who := matrix.UserID(fmt.Sprintf("@user%d:example.org", i))
+			return w.rooms.Join(b.Context(), matrix.Requester{Account: who, User: who}, matrix.RoomID(r.id), "")
+		})
+	}
+	w.must(joining.Wait())
+	request := httptest.NewRequest("GET", "/_matrix/client/v3"+r.path+"/members", nil)
+	request.Header.Set("Authorization", "Bearer "+alice.token)
+	b.ReportAllocs()
+	for b.Loop() {
+		w.handler.ServeHTTP(httptest.NewRecorder(), request)
 	}
 }

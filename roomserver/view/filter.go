@@ -41,7 +41,7 @@ type RoomFilter struct {
 // EventFilter selects events by type and sender. A list that is absent selects
 // everything; an empty one nothing. What is in a not_ list is never selected.
 type EventFilter struct {
-	Limit      int              `json:"limit"`
+	Limit      *int             `json:"limit"`
 	Types      *[]string        `json:"types"`
 	NotTypes   []string         `json:"not_types"`
 	Senders    *[]matrix.UserID `json:"senders"`
@@ -105,7 +105,7 @@ func decode(raw []byte, into any) error {
 
 // check finds what the specification forbids in one part of a filter.
 func (f *RoomEventFilter) check(name string) error {
-	if f.Limit < 0 {
+	if f.Limit != nil && *f.Limit < 0 {
 		return matrix.Errorf(matrix.BadJSON, "%s.limit must not be negative", name)
 	}
 	senders := f.NotSenders
@@ -145,10 +145,10 @@ func checkRooms(name string, in *[]matrix.RoomID, out []matrix.RoomID) error {
 
 // TimelineLimit is how many events of a timeline f asks for, within bounds.
 func (f *EventFilter) TimelineLimit() int {
-	if f.Limit == 0 {
+	if f.Limit == nil {
 		return DefaultTimelineLimit
 	}
-	return min(f.Limit, MaxTimelineLimit)
+	return min(*f.Limit, MaxTimelineLimit)
 }
 
 // WantsRoom says whether f selects events of room at all.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ func (v *Viewer) Append(ctx context.Context, dst []byte, events []Seen, form For
 	if err != nil {
 		return nil, err
 	}
+	dst = slices.Grow(dst, aboutSize(events))
 	dst = append(dst, '[')
 	for i, e := range events {
 		if i > 0 {
@@ -38,6 +40,16 @@ func (v *Viewer) Append(ctx context.Context, dst []byte, events []Seen, form For
 		}
 	}
 	return append(dst, ']'), nil
+}
+
+// aboutSize is how large events are in client format, about: what is beside the content differs little.
+func aboutSize(events []Seen) int {
+	const beside = 340
+	size := 2
+	for _, e := range events {
+		size += len(e.Content) + beside
+	}
+	return size
 }
 
 // AppendOne writes one event.
