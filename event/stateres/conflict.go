@@ -192,6 +192,8 @@ func (r *resolution) result() Result {
 			res.Changes = append(res.Changes, statetree.Change{Key: c.key, Value: c.outcome})
 		}
 	}
+	res.Changes = append(res.Changes, r.added...)
+	slices.SortFunc(res.Changes, func(a, b statetree.Change) int { return cmp.Compare(a.Key, b.Key) })
 	return res
 }
 

@@ -200,6 +200,8 @@ type resolution struct {
 	levels    levelCache
 	partial   map[statetree.Key]statetree.Value // resolved so far
 
+	added []statetree.Change // where no state has anything
+
 	keys     authKeys
 	dropped  []statetree.Value
 	visits   int

@@ -37,10 +37,28 @@ func (r *resolution) resolveV2(ctx context.Context) error {
 	if err := r.apply(ctx, rest); err != nil {
 		return err
 	}
-	// Step 5: what is not in conflict stays as it is.
+	return r.conclude(ctx)
+}
+
+// conclude is step 5: what is not in conflict stays as it is. The rest is as
+// the partial state has it, and that may have something, from the auth chains,
+// in places where none of the states has anything.
+func (r *resolution) conclude(ctx context.Context) error {
 	for i := range r.conflicts {
-		if c := &r.conflicts[i]; !c.settled {
+		if c := &r.conflicts[i]; c.outcome == 0 {
 			c.outcome = r.partial[c.key]
+		}
+	}
+	for k, num := range r.partial {
+		if _, ok := r.index[k]; ok {
+			continue
+		}
+		v, err := r.base.value(ctx, k)
+		if err != nil {
+			return err
+		}
+		if v == 0 {
+			r.added = append(r.added, statetree.Change{Key: k, Value: num})
 		}
 	}
 	return nil
