@@ -81,15 +81,17 @@ type emptyWrite struct{}
 
 func (emptyWrite) Rows(it *storage.Item) { it.News(storage.News{Kind: storage.NewsServer}) }
 
-// stall keeps the committer from committing until the function it returns is called.
-func stall(db *storage.DB) (release func()) {
+// stall keeps the committer from committing until the function it returns is called, or the test ends.
+func stall(t *testing.T, db *storage.DB) (release func()) {
 	held, free := make(chan struct{}), make(chan struct{})
 	db.Submit(emptyWrite{}, func(storage.Position, error) {
 		close(held)
 		<-free
 	})
 	<-held
-	return func() { close(free) }
+	release = sync.OnceFunc(func() { close(free) })
+	t.Cleanup(release) // before the database is closed, which waits for the committer
+	return release
 }
 
 func mustTurn(t *testing.T, s *Server, room rooms.Room, work task) *flight {
@@ -129,7 +131,7 @@ func TestFailedCommit(t *testing.T) {
 		if err := s.do(context.Background(), room.ID, says("alice", "one", 7)); err != nil {
 			t.Fatal(err)
 		}
-		release := stall(db)
+		release := stall(t, db)
 		good := mustTurn(t, s, room, says("alice", "two", 8))
 		bad := mustTurn(t, s, room, func(ctx context.Context, st *step) error {
 			if err := names("alice", "never")(ctx, st); err != nil {
@@ -175,7 +177,7 @@ func TestAheadOfTheCommit(t *testing.T) {
 	s := testServer(t, db)
 	room := testRoom(t, s)
 	ctx := context.Background()
-	release := stall(db)
+	release := stall(t, db)
 	joined := mustTurn(t, s, room, func(ctx context.Context, st *step) error {
 		return st.setMember(ctx, someone("bob").User, memberChange{target: someone("bob").User, membership: event.Join})
 	})
@@ -248,7 +250,7 @@ func TestSweep(t *testing.T) {
 	if len(s.owners) != 1 {
 		t.Errorf("a room in use was unloaded")
 	}
-	release := stall(db)
+	release := stall(t, db)
 	fl := mustTurn(t, s, room, says("alice", "two", 0))
 	late := time.Now().Add(time.Hour)
 	s.sweep(late)

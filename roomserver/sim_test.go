@@ -63,7 +63,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 	for range 3 {
 		sim.rooms = append(sim.rooms, testRoom(t, sim.server))
 	}
-	sim.release = stall(db)
+	sim.release = stall(t, db)
 	sim.say(sim.rooms[0], takenKey)
 	sim.land()
 	return sim
@@ -136,7 +136,7 @@ func (sim *simulation) land() {
 		}
 	}
 	sim.flying = nil
-	sim.release = stall(sim.db)
+	sim.release = stall(sim.t, sim.db)
 }
 
 func (sim *simulation) check(room rooms.Room) {
