@@ -185,7 +185,7 @@ func (r pgReader) query(ctx context.Context, sql string, args []any) (*postgresR
 	}
 	rows, err := r.conn.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, contextError(ctx, err)
+		return nil, readError(ctx, r.conn, err)
 	}
 	return &postgresRows{ctx: ctx, rows: rows}, nil
 }
@@ -198,7 +198,7 @@ func (e *postgresEngine) snapshot(ctx context.Context, f func(Querier) error) er
 	defer e.pool.release(conn)
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return contextError(ctx, err)
+		return readError(ctx, conn, err)
 	}
 	defer func() {
 		// Not under ctx: it may have ended, and the connection shall live.
@@ -232,7 +232,7 @@ func (r *postgresRows) Close() {
 	}
 }
 
-func (r *postgresRows) Err() error { return contextError(r.ctx, r.rows.Err()) }
+func (r *postgresRows) Err() error { return readError(r.ctx, r.rows.Conn(), r.rows.Err()) }
 
 func (r *postgresRows) Scan(dest ...any) error {
 	raw, fields := r.rows.RawValues(), r.rows.FieldDescriptions()
@@ -312,6 +312,23 @@ func (e *postgresEngine) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cancelledWait)
 	defer cancel()
 	return e.writer.Close(ctx)
+}
+
+// readError is why a read failed: its context has ended, the server is away or has no room, or else what it says itself.
+func readError(ctx context.Context, conn *pgx.Conn, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return contextError(ctx, err)
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		if o := judgePostgres(pg); o.verdict != failed {
+			return o.err
+		}
+	}
+	if lost(conn, err) {
+		return &storedError{ErrUnavailable, err}
+	}
+	return err
 }
 
 // lost tells whether an error means that the connection to the server is gone.
