@@ -123,9 +123,15 @@ func TestWantsRoom(t *testing.T) {
 }
 
 func TestTimelineLimit(t *testing.T) {
-	for limit, want := range map[int]int{0: 10, 1: 1, 10: 10, 1000: 1000, 1001: 1000} {
-		if got := (&EventFilter{Limit: limit}).TimelineLimit(); got != want {
-			t.Errorf("limit %d: got %d, want %d", limit, got, want)
+	for filter, want := range map[string]int{
+		`{}`: 10, `{"limit":null}`: 10, `{"limit":0}`: 0, `{"limit":1}`: 1, `{"limit":1000}`: 1000, `{"limit":1001}`: 1000,
+	} {
+		f, err := ParseRoomEventFilter([]byte(filter))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.TimelineLimit(); got != want {
+			t.Errorf("%s: got %d, want %d", filter, got, want)
 		}
 	}
 }
@@ -184,7 +190,7 @@ func FuzzParseFilter(f *testing.F) {
 			}
 			return
 		}
-		if n := filter.Room.Timeline.TimelineLimit(); n < 1 || n > MaxTimelineLimit {
+		if n := filter.Room.Timeline.TimelineLimit(); n < 0 || n > MaxTimelineLimit {
 			t.Errorf("%q: got a limit of %d", raw, n)
 		}
 		filter.Room.Timeline.WantsEvent(&event.Event{Type: "m.room.message", Sender: "@a:b", Content: []byte(`{}`)})
