@@ -23,7 +23,8 @@ type builder struct {
 	typing  map[matrix.RoomID]bool
 	data    accountData
 	ignored map[matrix.UserID]bool
-	lazy    *lazyMembers // nil: members are not loaded lazily, or redundantly
+	met     map[matrix.UserID]bool // who came into a room of the user's, or whose room it came into
+	lazy    *lazyMembers           // nil: members are not loaded lazily, or redundantly
 	out     answer
 }
 
@@ -117,7 +118,7 @@ func (b *builder) prepare(ctx context.Context) (err error) {
 
 // room adds one room to the section where the user's membership puts it.
 func (b *builder) room(ctx context.Context, s sight) error {
-	if !b.req.filter.Room.Wants(s.Room) || s.Forgotten {
+	if !b.req.filter.Room.Wants(s.Room) || s.Forgotten && b.req.initial {
 		return nil
 	}
 	changed := b.req.initial || s.Position > b.since()

@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strconv"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
-	"github.com/myelin-chat/myelin/roomserver/ephemeral"
 	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/users"
 )
@@ -84,65 +82,6 @@ func ignoredUsers(content []byte) map[matrix.UserID]bool {
 		ignored[u] = true
 	}
 	return ignored
-}
-
-// presence adds the users whose presence changed and who share a room with this one.
-// https://spec.matrix.org/v1.19/client-server-api/#presence
-func (b *builder) presence(ctx context.Context) error {
-	var since int64
-	if b.sameBoot() && !b.req.initial {
-		since = b.req.since.Ephemeral
-	}
-	var failed error
-	found := b.api.Ephemeral.PresenceSince(since, func(other matrix.UserID) bool {
-		if !b.req.filter.Presence.Wants("m.presence", other) {
-			return false
-		}
-		shares, err := b.api.shares(ctx, b.user, other)
-		if err != nil {
-			failed = err
-		}
-		return shares
-	})
-	for _, p := range found {
-		b.out.presence = appendPresence(b.out.presence, p)
-	}
-	return failed
-}
-
-// shares says whether two users are in a room together. A user counts as its own company.
-func (a *API) shares(ctx context.Context, u *user, other matrix.UserID) (bool, error) {
-	if u.id == other {
-		return true, nil
-	}
-	if shares, known := a.hub.shares(u, other); known {
-		return shares, nil
-	}
-	theirs, err := rooms.MembershipsOfUser(ctx, a.DB, other, 0)
-	if err != nil {
-		return false, err
-	}
-	return a.hub.joinedToAny(u, theirs), nil
-}
-
-func appendPresence(l list, p ephemeral.Presence) list {
-	l = append(l.next(), `{"content":{"presence":`...)
-	l = canonical.AppendString(l, p.State)
-	if p.Status != "" {
-		l = append(l, `,"status_msg":`...)
-		l = canonical.AppendString(l, p.Status)
-	}
-	if p.Known {
-		l = append(l, `,"last_active_ago":`...)
-		l = strconv.AppendInt(l, ago(p.LastActiveAgo), 10)
-	}
-	if p.State == ephemeral.Online {
-		l = append(l, `,"currently_active":`...)
-		l = strconv.AppendBool(l, p.CurrentlyActive)
-	}
-	l = append(l, `},"sender":`...)
-	l = canonical.AppendString(l, string(p.User))
-	return append(l, `,"type":"m.presence"}`...)
 }
 
 // typingRooms returns the rooms whose typists changed since the token.

@@ -236,11 +236,11 @@ func (h *hub) learnReceipts(roomNum int64, all []rooms.Receipt, upTo storage.Pos
 }
 
 // learnSummary notes the summary of a room, read when the hub was at a position,
-// unless the room's state has moved since, or it is another for each user.
+// unless the room's state has moved since.
 func (h *hub) learnSummary(roomNum int64, sum *summary, at storage.Position) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if r := h.rooms[roomNum]; r != nil && r.stateMoved <= at && sum.named {
+	if r := h.rooms[roomNum]; r != nil && r.stateMoved <= at {
 		r.summary = sum
 	}
 }

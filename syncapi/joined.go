@@ -36,6 +36,9 @@ func (b *builder) joined(ctx context.Context, s sight) error {
 	if err != nil {
 		return err
 	}
+	if err := b.meet(ctx, p, t.events); err != nil {
+		return err
+	}
 	section, err := b.section(ctx, p, t)
 	if err != nil {
 		return err
@@ -56,7 +59,7 @@ func (b *builder) section(ctx context.Context, p stretch, t timeline) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	if p.Membership.Membership == event.Join && b.lazily() && (p.fresh || moved || moves(t.events)) {
+	if p.Membership.Membership == event.Join && (p.fresh || moved || moves(t.events)) {
 		if dst, state, err = b.appendSummary(ctx, dst, p, state); err != nil {
 			return nil, err
 		}

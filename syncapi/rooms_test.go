@@ -60,7 +60,14 @@ func TestLeftRooms(t *testing.T) {
 		}
 		r := w.sync(bob, query{"filter": `{"room":{"include_leave":true,"timeline":{"limit":1}}}`}).Rooms.Leave[room]
 		want(t, "with include_leave", bodies(r.Timeline.Events), "leave @bob:test")
+		left := w.sync(bob, nil).NextBatch
 		must(t, w.rooms.Forget(ctx, who(bob), room))
+		if got := w.sync(bob, query{"since": left}); len(got.Rooms.Leave) != 0 {
+			t.Errorf("sync across forget: got %v, want nothing new", got.Rooms.Leave)
+		}
+		if got := w.sync(bob, query{"since": start.NextBatch}); len(got.Rooms.Leave) != 1 {
+			t.Errorf("sync across leave and forget: got %v, want the leave", got.Rooms.Leave)
+		}
 		if got := w.sync(bob, query{"filter": `{"room":{"include_leave":true}}`}); len(got.Rooms.Leave) != 0 {
 			t.Errorf("after forget: got %v, want none", got.Rooms.Leave)
 		}
@@ -306,6 +313,40 @@ func TestFilters(t *testing.T) {
 			if e := r.Timeline.Events[2]; string(e.Content) != `{"topic":"30"}` || e.Sender != "" {
 				t.Errorf("got %+v, want only type and content.topic", e)
 			}
+		}
+	})
+}
+
+func TestPresenceOfNewcomers(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		must(t, w.eph.SetPresence(alice, "online", "hello"))
+		must(t, w.eph.SetPresence(bob, "online", "hi"))
+		room := w.create(alice, roomserver.CreateRoom{})
+		quiet := query{"set_presence": "offline"}
+		hers, his := w.sync(alice, quiet).NextBatch, w.sync(bob, quiet).NextBatch
+		w.join(room, bob)
+		for _, tc := range []struct {
+			reader, other matrix.UserID
+			since         string
+		}{{alice, bob, hers}, {bob, alice, his}} {
+			a := w.sync(tc.reader, query{"set_presence": "offline", "since": tc.since})
+			if len(a.Presence.Events) != 1 || a.Presence.Events[0].Sender != tc.other {
+				t.Errorf("presence told to %s: got %+v, want that of %s", tc.reader, a.Presence.Events, tc.other)
+			}
+			again := w.sync(tc.reader, query{"set_presence": "offline", "since": a.NextBatch})
+			if len(again.Presence.Events) != 0 {
+				t.Errorf("told once: got %+v again", again.Presence.Events)
+			}
+		}
+	})
+}
+
+func TestTimelineOfNoEvents(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		room := w.create(alice, roomserver.CreateRoom{Name: "den"})
+		r := w.sync(alice, query{"filter": `{"room":{"timeline":{"limit":0}}}`}).Rooms.Join[room]
+		if len(r.Timeline.Events) != 0 || !r.Timeline.Limited || r.State == nil {
+			t.Errorf("got %+v, want no events, limited, and the state", r)
 		}
 	})
 }

@@ -5,21 +5,19 @@ import (
 	"strconv"
 
 	"github.com/myelin-chat/myelin/event"
-	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/roomserver/view"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// summary is what a client that loads members lazily needs to name a room.
+// summary is what names a room that has no name, and the same for all its members.
 type summary struct {
 	joined, invited int64
-	named           bool            // by a name or an alias, so that heroes are not needed
-	heroes          []matrix.UserID // as one user sees them
-	members         []*rooms.Event  // of the heroes
+	named           bool // by a name or an alias, so that heroes are not needed
 }
 
-// appendSummary writes the room's summary, and adds to state the members it names.
+// appendSummary writes the room's summary. To a client that loads members lazily,
+// state brings the members it names.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 func (b *builder) appendSummary(ctx context.Context, dst []byte, p stretch, state []view.Seen) ([]byte, []view.Seen, error) {
 	sum := p.summary
@@ -38,14 +36,11 @@ func (b *builder) appendSummary(ctx context.Context, dst []byte, p stretch, stat
 	if sum.named {
 		return append(dst, '}'), state, nil
 	}
-	dst = append(dst, `,"m.heroes":[`...)
-	for i, hero := range sum.heroes {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = canonical.AppendString(dst, string(hero))
+	dst, heroes, err := b.appendHeroes(ctx, append(dst, `,"m.heroes":[`...), p)
+	if b.lazily() {
+		state = withMissing(state, heroes)
 	}
-	return append(dst, "]}"...), withMissing(state, sum.members), nil
+	return append(dst, "]}"...), state, err
 }
 
 // summarise reads the summary of a room as it is now.
@@ -54,24 +49,38 @@ func (b *builder) summarise(ctx context.Context, p stretch) (*summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := &summary{joined: head.Joined, invited: head.Invited}
 	now := b.api.Rooms.StateAt(p.v.Room, head.Root)
 	names, err := now.Events(ctx, event.Key{Type: "m.room.name"}, event.Key{Type: "m.room.canonical_alias"})
 	if err != nil {
 		return nil, err
 	}
-	if sum.named = says(names[0], "name") || says(names[1], "alias"); sum.named {
-		return sum, nil
+	return &summary{head.Joined, head.Invited, says(names[0], "name") || says(names[1], "alias")}, nil
+}
+
+// appendHeroes writes the IDs of those by whom the user would call the room, and
+// returns their members.
+func (b *builder) appendHeroes(ctx context.Context, dst []byte, p stretch) ([]byte, []*rooms.Event, error) {
+	heroes, err := rooms.Heroes(ctx, b.api.DB, p.RoomNum, b.user.id)
+	if err != nil {
+		return nil, nil, err
 	}
-	if sum.heroes, err = rooms.Heroes(ctx, b.api.DB, p.RoomNum, b.user.id); err != nil {
-		return nil, err
-	}
-	keys := make([]event.Key, len(sum.heroes))
-	for i, hero := range sum.heroes {
+	keys := make([]event.Key, len(heroes))
+	for i, hero := range heroes {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = canonical.AppendString(dst, string(hero))
 		keys[i] = event.Key{Type: event.TypeMember, StateKey: string(hero)}
 	}
-	sum.members, err = now.Events(ctx, keys...)
-	return sum, err
+	if !b.lazily() {
+		return dst, nil, nil
+	}
+	now, err := b.stateAt(ctx, p, p.span.UpTo)
+	if err != nil {
+		return nil, nil, err
+	}
+	members, err := now.Events(ctx, keys...)
+	return dst, members, err
 }
 
 // says whether a state event has a non-empty text in its content.
@@ -96,4 +105,3 @@ func withMissing(state []view.Seen, more []*rooms.Event) []view.Seen {
 	}
 	return state
 }
-
