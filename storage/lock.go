@@ -48,3 +48,20 @@ func holderText(pid []byte) string {
 func diskIsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
+
+// roomTried is as much as a group may need.
+const roomTried = 4 << 20
+
+// tryRoom returns why dir has no room for more: nil if it has.
+func tryRoom(dir string) error {
+	f, err := os.CreateTemp(dir, "room-")
+	if err == nil {
+		_ = os.Remove(f.Name()) // it is written to without a name, and gone with f
+		_, err = f.Write(make([]byte, roomTried))
+		f.Close()
+	}
+	if diskIsFull(err) {
+		return err
+	}
+	return nil
+}

@@ -3,7 +3,9 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/ncruces/go-sqlite3"
 )
@@ -134,14 +136,15 @@ func (e *sqliteEngine) run(step, text string, args []any) (int64, error) {
 	}
 	s, err := e.prepare(text)
 	if err != nil {
-		return 0, err
+		return 0, e.reason(err)
 	}
 	if isQuery(text) {
-		return count(s, args)
+		n, err := count(s, args)
+		return n, e.reason(err)
 	}
 	res, err := s.ExecContext(bg, args...)
 	if err != nil {
-		return 0, err
+		return 0, e.reason(err)
 	}
 	return res.RowsAffected()
 }
@@ -176,6 +179,18 @@ func (e *sqliteEngine) prepare(text string) (*sql.Stmt, error) {
 // exec runs a statement without parameters.
 func (e *sqliteEngine) exec(text string) error {
 	_, err := e.writer.ExecContext(bg, text)
+	return e.reason(err)
+}
+
+// reason adds to an I/O error that the disk is full, if it is: the driver seldom says so.
+func (e *sqliteEngine) reason(err error) error {
+	var code sqlite3.ErrorCode
+	if !errors.As(err, &code) || code != sqlite3.IOERR && code != sqlite3.CANTOPEN || diskIsFull(err) {
+		return err
+	}
+	if full := tryRoom(filepath.Dir(e.path)); full != nil {
+		return fmt.Errorf("%w: %w", err, full)
+	}
 	return err
 }
 
