@@ -2,10 +2,13 @@ package clientapi
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
 	"strings"
 
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver"
 )
 
 type reasonRequest struct {
@@ -18,26 +21,46 @@ type roomIDResponse struct {
 
 // joinByID lets the caller enter a room.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidjoin
-func (a *API) joinByID(ctx context.Context, c *httpapi.Call, in *reasonRequest) (*roomIDResponse, error) {
+func (a *API) joinByID(ctx context.Context, c *httpapi.Call, in *joinRequest) (*roomIDResponse, error) {
 	room, err := matrix.ParseRoomID(c.Path("roomID"))
 	if err != nil {
 		return nil, err
 	}
-	return a.enter(ctx, c, room, in.Reason)
+	return a.enter(ctx, c, room, *in)
 }
 
 // join lets the caller enter a room that it may name by an alias.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias
-func (a *API) join(ctx context.Context, c *httpapi.Call, in *reasonRequest) (*roomIDResponse, error) {
+func (a *API) join(ctx context.Context, c *httpapi.Call, in *joinRequest) (*roomIDResponse, error) {
 	room, err := a.resolve(ctx, c.Path("roomIDOrAlias"))
 	if err != nil {
 		return nil, err
 	}
-	return a.enter(ctx, c, room, in.Reason)
+	return a.enter(ctx, c, room, *in)
 }
 
-func (a *API) enter(ctx context.Context, c *httpapi.Call, room matrix.RoomID, reason string) (*roomIDResponse, error) {
-	if err := a.rooms.Join(ctx, c.Requester, room, reason); err != nil {
+// joinRequest is the body of a join: a reason, and whatever else the client wants in its member event.
+type joinRequest map[string]json.RawMessage
+
+// event returns the reason, and the rest but for what only servers say.
+func (in joinRequest) event() (reason string, extra map[string]json.RawMessage, err error) {
+	extra = maps.Clone(in)
+	for _, name := range []string{"reason", "third_party_signed", "join_authorised_via_users_server"} {
+		delete(extra, name)
+	}
+	if raw, ok := in["reason"]; ok && json.Unmarshal(raw, &reason) != nil {
+		return "", nil, matrix.Errorf(matrix.BadJSON, "\"reason\" must be a string")
+	}
+	return reason, extra, nil
+}
+
+func (a *API) enter(ctx context.Context, c *httpapi.Call, room matrix.RoomID, in joinRequest) (*roomIDResponse, error) {
+	reason, extra, err := in.event()
+	if err != nil {
+		return nil, err
+	}
+	err = a.rooms.JoinWith(ctx, c.Requester, roomserver.JoinRoom{Room: room, Reason: reason, Extra: extra})
+	if err != nil {
 		return nil, elsewhere(c, room, err)
 	}
 	return &roomIDResponse{RoomID: room}, nil

@@ -17,6 +17,16 @@ func TestJoin(t *testing.T) {
 	w.register("dave").get("/joined_rooms").is(`{"joined_rooms":[]}`)
 }
 
+func TestJoinSaysMore(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.register("alice"), w.register("bob")
+	r := alice.newRoom(publicChat)
+	bob.post(r.path+"/join", object{
+		"org.example.mood": "glad", "membership": "ban", "join_authorised_via_users_server": alice.user,
+	}).ok()
+	alice.get(r.path + "/state/m.room.member/" + string(bob.user)).is(`{"membership":"join","org.example.mood":"glad"}`)
+}
+
 func TestJoinRefusals(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.register("alice"), w.register("bob")

@@ -47,7 +47,18 @@ func (a *API) stateAtToken(ctx context.Context, at eye, token string) (roomserve
 	if err != nil {
 		return roomserver.State{}, err
 	}
-	return a.stateAt(ctx, at, gap.Position())
+	state, err := a.stateAt(ctx, at, gap.Position())
+	if err != nil || state.Root() != 0 {
+		return state, err
+	}
+	return a.firstState(ctx, at)
+}
+
+// firstState stands in for the state at a token from before the room: what its creator made of it by coming in.
+// Clients get such tokens where a timeline reaches back to the beginning, and ask who was there then.
+func (a *API) firstState(ctx context.Context, at eye) (roomserver.State, error) {
+	root, err := rooms.FirstRoot(ctx, a.db, at.Room.Num)
+	return a.rooms.StateAt(at.Room, root), err
 }
 
 // membershipFilter reads which memberships are wanted. Given both ways, either suffices.

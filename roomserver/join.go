@@ -2,6 +2,7 @@ package roomserver
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -15,11 +16,23 @@ import (
 // Join takes a user into a room that this server is in. Who is in it already is in it.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidjoin
 func (s *Server) Join(ctx context.Context, by matrix.Requester, room matrix.RoomID, reason string) error {
+	return s.JoinWith(ctx, by, JoinRoom{Room: room, Reason: reason})
+}
+
+// JoinRoom is a wish to join.
+type JoinRoom struct {
+	Room   matrix.RoomID
+	Reason string
+	Extra  map[string]json.RawMessage // more members of the event's content; what the server sets goes before them
+}
+
+// JoinWith is Join with something to say: clients put what they like into their member events.
+func (s *Server) JoinWith(ctx context.Context, by matrix.Requester, in JoinRoom) error {
 	shown, err := s.profileOf(ctx, by.User)
 	if err != nil {
 		return err
 	}
-	return s.do(ctx, room, func(ctx context.Context, st *step) error {
+	return s.do(ctx, in.Room, func(ctx context.Context, st *step) error {
 		before, _, err := st.member(ctx, by.User)
 		if err != nil || before == event.Join {
 			return err
@@ -27,7 +40,7 @@ func (s *Server) Join(ctx context.Context, by matrix.Requester, room matrix.Room
 		if err := st.checkGuestJoins(ctx, by); err != nil {
 			return err
 		}
-		change := memberChange{target: by.User, membership: event.Join, reason: reason, profile: shown}
+		change := memberChange{target: by.User, membership: event.Join, reason: in.Reason, profile: shown, extra: in.Extra}
 		if before != event.Invite && before != event.Ban {
 			if change.via, err = st.authoriser(ctx, by.User); err != nil {
 				return err

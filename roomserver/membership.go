@@ -20,6 +20,7 @@ type memberChange struct {
 	direct     bool          // of an invite: to a direct chat
 	via        matrix.UserID // of a restricted join: who vouches
 	profile    profile       // of a target who comes or is called
+	extra      map[string]json.RawMessage
 }
 
 // profile is what of a user's profile goes into member events.
@@ -48,7 +49,11 @@ func (s *Server) profileOf(ctx context.Context, user matrix.UserID) (profile, er
 
 // content makes the content of the event.
 func (c memberChange) content() ([]byte, error) {
-	content := map[string]any{"membership": c.membership}
+	content := make(map[string]any, len(c.extra)+4)
+	for name, value := range c.extra {
+		content[name] = value
+	}
+	content["membership"] = c.membership
 	maps.Copy(content, c.profile)
 	if c.reason != "" {
 		content["reason"] = c.reason

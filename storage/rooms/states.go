@@ -16,6 +16,16 @@ func RootAt(ctx context.Context, q storage.Querier, roomNum int64, at storage.Po
 	return statetree.NodeID(root), err
 }
 
+// FirstRoot returns the root of a room's state when its creator, or this server, had come in; 0 if nobody has.
+func FirstRoot(ctx context.Context, q storage.Querier, roomNum int64) (statetree.NodeID, error) {
+	roots, err := storage.Collect[int64](ctx, q, `
+		SELECT root FROM room_states WHERE room_num = $1 ORDER BY position LIMIT 2`, roomNum)
+	if err != nil || len(roots) == 0 {
+		return 0, err
+	}
+	return statetree.NodeID(roots[len(roots)-1]), nil // the first is of the create event alone
+}
+
 // StateNodes calls found with the bytes of each stored tree node. Of those that do not exist it says nothing.
 func StateNodes(ctx context.Context, q storage.Querier, ids []statetree.NodeID, found func(statetree.NodeID, []byte) error) error {
 	return storage.Each(ctx, q, func(rows storage.Rows) error {
