@@ -34,7 +34,7 @@ func TestOracle(t *testing.T) {
 					}
 					return numbers[n].Draw(rt, "choice")
 				}
-				g := generate(rt, v, c, 5+c(30))
+				g := generate(rt, v, c, 5+c(40))
 				g.check()
 			})
 		})

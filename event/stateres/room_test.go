@@ -151,18 +151,22 @@ func (r *room) authEventsFor(s spec, state oracle.State) []*event.Event {
 // receive adds an event to the room if the rules allow it: against its auth
 // events and against the state before it. If not it is known as rejected.
 func (r *room) receive(ev *event.Event, before oracle.State) bool {
+	if r.permits(ev, before) {
+		r.accept(ev, before)
+		return true
+	}
+	r.reject(ev, before)
+	return false
+}
+
+func (r *room) permits(ev *event.Event, before oracle.State) bool {
 	var events []*event.Event
 	for _, id := range ev.AuthEvents {
 		events = append(events, r.known.Events[id])
 	}
 	rejected := func(a *event.Event) bool { return r.known.Rejected[a.ID] }
-	if auth.CheckAuthEvents(ev, events, rejected) != nil || !r.allows(ev, before) ||
-		!r.allows(ev, stateOf(append(events, r.known.Create)...)) {
-		r.reject(ev, before)
-		return false
-	}
-	r.accept(ev, before)
-	return true
+	return auth.CheckAuthEvents(ev, events, rejected) == nil && r.allows(ev, before) &&
+		r.allows(ev, stateOf(append(events, r.known.Create)...))
 }
 
 func stateOf(events ...*event.Event) oracle.State {
