@@ -28,12 +28,13 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// Settings are the parts a Server is made of. All are required.
+// Settings are the parts a Server is made of. All but Remote are required.
 type Settings struct {
 	DB             *storage.DB
 	ServerName     matrix.ServerName
 	Key            signing.Key
 	Profiles       Profiles
+	Remote         Remote             // nil: this server reaches no others
 	DefaultVersion matrix.RoomVersion // of new rooms
 	Now            func() time.Time
 	Rand           io.Reader
@@ -59,6 +60,7 @@ type Server struct {
 	name     matrix.ServerName
 	key      signing.Key
 	profiles Profiles
+	remote   Remote
 	version  matrix.RoomVersion
 	now      func() time.Time
 	rand     io.Reader
@@ -79,8 +81,11 @@ type Server struct {
 // New makes a Server. It works at once; Run tidies up after it.
 func New(s Settings) *Server {
 	hasher := statetree.NewHasher(s.DB.Secret())
+	if s.Remote == nil {
+		s.Remote = alone{}
+	}
 	return &Server{
-		db: s.DB, name: s.ServerName, key: s.Key, profiles: s.Profiles, version: s.DefaultVersion,
+		db: s.DB, name: s.ServerName, key: s.Key, profiles: s.Profiles, remote: s.Remote, version: s.DefaultVersion,
 		now: s.Now, rand: s.Rand, log: s.Log,
 		hasher: hasher,
 		trees: statetree.New(statetree.Settings{
