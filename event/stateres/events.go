@@ -15,8 +15,9 @@ const (
 	maxHeldBytes = 32 << 20
 	// eventOverhead is about what an event takes besides its JSON.
 	eventOverhead = 512
-	// maxHeldLevels bounds the power levels that are kept parsed.
-	maxHeldLevels = 64
+	// maxLevelBytes bounds the content of the power levels that are kept
+	// parsed, which then take some times as much.
+	maxLevelBytes = 4 << 20
 )
 
 // held are the events that a merge has loaded.
@@ -69,19 +70,27 @@ func (h *held) keep(num statetree.Value, ev *event.Event) {
 	h.bytes += size
 }
 
-// levelCache keeps the power levels that were parsed last, by the create and
-// the power levels event.
-type levelCache map[[2]*event.Event]*auth.PowerLevels
+// levelCache keeps power levels parsed, by the create and the power levels
+// event that they come from.
+type levelCache struct {
+	parsed map[[2]*event.Event]*auth.PowerLevels
+	bytes  int // of content parsed
+}
 
 func (c *levelCache) get(v *event.Version, create, powerLevels *event.Event) *auth.PowerLevels {
 	from := [2]*event.Event{create, powerLevels}
-	if l := (*c)[from]; l != nil {
+	if l := c.parsed[from]; l != nil {
 		return l
 	}
-	if *c == nil || len(*c) >= maxHeldLevels {
-		*c = make(levelCache)
+	size := eventOverhead
+	if powerLevels != nil {
+		size += len(powerLevels.Content)
+	}
+	if c.parsed == nil || c.bytes+size > maxLevelBytes {
+		c.parsed, c.bytes = make(map[[2]*event.Event]*auth.PowerLevels), 0
 	}
 	l := auth.Levels(v, create, powerLevels)
-	(*c)[from] = &l
+	c.parsed[from] = &l
+	c.bytes += size
 	return &l
 }

@@ -39,7 +39,6 @@ type room struct {
 	graph  *stateres.Graph
 	nums   map[matrix.EventID]statetree.Value
 	byNum  map[statetree.Value]*event.Event
-	made   map[statetree.Hash]statetree.Tree
 	nodes  memory
 	hasher statetree.Hasher
 	loads  int // events asked for, by Events
@@ -75,7 +74,7 @@ func newRoom(t failer, v *event.Version, content string) *room {
 	r := &room{
 		t: t, id: "!room:a.org", after: make(map[*event.Event]oracle.State), graph: stateres.NewGraph(),
 		nums: make(map[matrix.EventID]statetree.Value), byNum: make(map[statetree.Value]*event.Event), nodes: make(memory),
-		made: make(map[statetree.Hash]statetree.Tree), hasher: statetree.NewHasher([16]byte{1, 2, 3}),
+		hasher: statetree.NewHasher([16]byte{1, 2, 3}),
 	}
 	r.trees = statetree.New(statetree.Settings{
 		Hasher: r.hasher, Loader: r.nodes, CacheBytes: 64 << 20,
@@ -182,10 +181,15 @@ func (r *room) allows(ev *event.Event, state oracle.State) bool {
 }
 
 func (r *room) accept(ev *event.Event, before oracle.State) {
-	r.know(ev)
+	r.enter(ev)
 	state := maps.Clone(before)
 	state[ev.StateID()] = ev
 	r.after[ev] = state
+}
+
+// enter makes an event known, and part of the auth graph.
+func (r *room) enter(ev *event.Event) {
+	r.know(ev)
 	var nums []statetree.Value
 	for _, id := range ev.AuthEvents {
 		nums = append(nums, r.nums[id])
