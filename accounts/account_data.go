@@ -22,6 +22,9 @@ const (
 	maxAccountDataTypeBytes = 255
 )
 
+// Datum is one entry of account data. Its position is set in what is read, and not looked at in what is written.
+type Datum = users.AccountDatum
+
 // AccountData returns the content of one entry; room is empty for global data.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridaccount_datatype
 func (a *Accounts) AccountData(ctx context.Context, user matrix.UserID, room matrix.RoomID, typ string) (json.RawMessage, error) {
@@ -38,16 +41,16 @@ func (a *Accounts) AccountData(ctx context.Context, user matrix.UserID, room mat
 }
 
 // WithPushRules adds the default push rules to all the global account data of a user who never changed a rule.
-func (a *Accounts) WithPushRules(user matrix.UserID, global []users.AccountDatum) []users.AccountDatum {
-	if slices.ContainsFunc(global, func(d users.AccountDatum) bool { return d.Room == "" && d.Type == PushRules }) {
+func (a *Accounts) WithPushRules(user matrix.UserID, global []Datum) []Datum {
+	if slices.ContainsFunc(global, func(d Datum) bool { return d.Room == "" && d.Type == PushRules }) {
 		return global
 	}
-	return append(global, users.AccountDatum{Type: PushRules, Content: a.settings.DefaultPushRules(user)})
+	return append(global, Datum{Type: PushRules, Content: a.settings.DefaultPushRules(user)})
 }
 
-// SetAccountData sets one entry; its position is not looked at.
+// SetAccountData sets one entry, unless the server alone manages its type.
 // https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
-func (a *Accounts) SetAccountData(ctx context.Context, user matrix.UserID, d users.AccountDatum) error {
+func (a *Accounts) SetAccountData(ctx context.Context, user matrix.UserID, d Datum) error {
 	if d.Type == PushRules || d.Type == FullyRead {
 		return matrix.Errorf(matrix.BadJSON, "%s cannot be set through this API", d.Type).WithStatus(http.StatusMethodNotAllowed)
 	}
@@ -73,10 +76,10 @@ func (a *Accounts) SetAccountData(ctx context.Context, user matrix.UserID, d use
 // https://spec.matrix.org/v1.19/client-server-api/#fully-read-markers
 func (a *Accounts) SetFullyRead(ctx context.Context, user matrix.UserID, room matrix.RoomID, event matrix.EventID) error {
 	content := canonical.AppendString([]byte(`{"event_id":`), string(event))
-	return a.putAccountData(ctx, user, users.AccountDatum{Room: room, Type: FullyRead, Content: append(content, '}')})
+	return a.putAccountData(ctx, user, Datum{Room: room, Type: FullyRead, Content: append(content, '}')})
 }
 
-func (a *Accounts) putAccountData(ctx context.Context, user matrix.UserID, d users.AccountDatum) error {
+func (a *Accounts) putAccountData(ctx context.Context, user matrix.UserID, d Datum) error {
 	_, err := a.db.Commit(ctx, users.SetAccountData{User: user, Room: d.Room, Type: d.Type, Content: d.Content})
 	return err
 }

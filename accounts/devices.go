@@ -13,9 +13,12 @@ import (
 // maxDevicesAtOnce bounds how many devices one request can remove.
 const maxDevicesAtOnce = 1000
 
+// KnownDevice is a device that has logged in, and when it was last seen.
+type KnownDevice = users.Device
+
 // Devices returns the devices of a user.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devices
-func (a *Accounts) Devices(ctx context.Context, user matrix.UserID) ([]users.Device, error) {
+func (a *Accounts) Devices(ctx context.Context, user matrix.UserID) ([]KnownDevice, error) {
 	list, err := users.Devices(ctx, a.db, user)
 	for i := range list {
 		a.seen.overlay(user, &list[i])
@@ -25,13 +28,13 @@ func (a *Accounts) Devices(ctx context.Context, user matrix.UserID) ([]users.Dev
 
 // Device returns one device of a user.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devicesdeviceid
-func (a *Accounts) Device(ctx context.Context, user matrix.UserID, id matrix.DeviceID) (users.Device, error) {
+func (a *Accounts) Device(ctx context.Context, user matrix.UserID, id matrix.DeviceID) (KnownDevice, error) {
 	device, found, err := users.DeviceByID(ctx, a.db, user, id)
 	if err != nil {
-		return users.Device{}, err
+		return KnownDevice{}, err
 	}
 	if !found {
-		return users.Device{}, matrix.Errorf(matrix.NotFound, "%s has no device %s", user, id)
+		return KnownDevice{}, matrix.Errorf(matrix.NotFound, "%s has no device %s", user, id)
 	}
 	a.seen.overlay(user, &device)
 	return device, nil

@@ -16,9 +16,13 @@ const (
 	registrationTokenLetters  = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 )
 
-// ValidRegistrationToken says whether a registration token could be used now.
+// ValidRegistrationToken says whether a registration token could be used now. Where registration is closed, that is told
+// instead: no token opens it, and the tokens are nobody's to try.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1registermloginregistration_tokenvalidity
 func (a *Accounts) ValidRegistrationToken(ctx context.Context, token string) (bool, error) {
+	if _, err := a.registrationFlow(); err != nil {
+		return false, err
+	}
 	if !validRegistrationToken(token) {
 		return false, nil
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"unicode/utf8"
 
+	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/storage/users"
 )
 
 // accountData shows what the caller keeps under a type.
@@ -39,7 +39,7 @@ func (a *API) readAccountData(ctx context.Context, c *httpapi.Call, room matrix.
 // setAccountData keeps something for the caller under a type.
 // https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
 func (a *API) setAccountData(ctx context.Context, c *httpapi.Call, in *httpapi.RawBody) (*httpapi.None, error) {
-	return nil, a.writeAccountData(ctx, c, users.AccountDatum{Content: []byte(*in)})
+	return nil, a.writeAccountData(ctx, c, accounts.Datum{Content: []byte(*in)})
 }
 
 // setRoomAccountData keeps something for the caller under a type for a room.
@@ -49,10 +49,10 @@ func (a *API) setRoomAccountData(ctx context.Context, c *httpapi.Call, in *httpa
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.writeAccountData(ctx, c, users.AccountDatum{Room: room, Content: []byte(*in)})
+	return nil, a.writeAccountData(ctx, c, accounts.Datum{Room: room, Content: []byte(*in)})
 }
 
-func (a *API) writeAccountData(ctx context.Context, c *httpapi.Call, d users.AccountDatum) error {
+func (a *API) writeAccountData(ctx context.Context, c *httpapi.Call, d accounts.Datum) error {
 	if err := own(c); err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/myelin-chat/myelin/accounts"
-	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
@@ -32,33 +31,31 @@ type Settings struct {
 	Ephemeral          *ephemeral.Server
 	Limits             httpapi.Limits
 	DefaultRoomVersion matrix.RoomVersion
-	Registration       config.Registration
-	WellKnown          config.WellKnown
-	TURN               config.TURN
+	WellKnown          WellKnown
+	TURN               TURN
 	Now                func() time.Time
 	Log                *slog.Logger
 }
 
 // API answers clients.
 type API struct {
-	db           *storage.DB
-	accounts     *accounts.Accounts
-	rooms        *roomserver.Server
-	ephemeral    *ephemeral.Server
-	limits       httpapi.Limits
-	roomVersion  matrix.RoomVersion // of new rooms
-	registration config.Registration
-	wellKnown    config.WellKnown
-	turn         config.TURN
-	now          func() time.Time
-	log          *slog.Logger
+	db          *storage.DB
+	accounts    *accounts.Accounts
+	rooms       *roomserver.Server
+	ephemeral   *ephemeral.Server
+	limits      httpapi.Limits
+	roomVersion matrix.RoomVersion // of new rooms
+	wellKnown   WellKnown
+	turn        TURN
+	now         func() time.Time
+	log         *slog.Logger
 }
 
 // New returns an API.
 func New(s Settings) *API {
 	return &API{
 		db: s.DB, accounts: s.Accounts, rooms: s.Rooms, ephemeral: s.Ephemeral, limits: s.Limits,
-		roomVersion: s.DefaultRoomVersion, registration: s.Registration, wellKnown: s.WellKnown, turn: s.TURN,
+		roomVersion: s.DefaultRoomVersion, wellKnown: s.WellKnown, turn: s.TURN,
 		now: s.Now, log: s.Log,
 	}
 }

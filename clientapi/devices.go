@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/storage/users"
 )
 
 type deviceResponse struct {
@@ -16,7 +16,7 @@ type deviceResponse struct {
 	LastSeenTS  int64           `json:"last_seen_ts,omitempty"`
 }
 
-func showDevice(d users.Device) deviceResponse {
+func showDevice(d accounts.KnownDevice) deviceResponse {
 	return deviceResponse{ID: d.ID, DisplayName: d.DisplayName, LastSeenIP: d.SeenIP, LastSeenTS: d.SeenMS}
 }
 

@@ -83,7 +83,11 @@ func (w *world) build(c config.Config) {
 	api := New(Settings{
 		DB: w.db, Accounts: w.accounts, Rooms: w.rooms, Ephemeral: w.ephemeral,
 		Limits: httpapi.NewLimits(c.RateLimits, w.clock.Now), DefaultRoomVersion: c.DefaultRoomVersion,
-		Registration: c.Registration, WellKnown: c.WellKnown, TURN: c.TURN, Now: w.clock.Now, Log: log,
+		WellKnown: WellKnown(c.WellKnown), Now: w.clock.Now, Log: log,
+		TURN: TURN{
+			URIs: c.TURN.URIs, Secret: string(c.TURN.SharedSecret),
+			Lifetime: time.Duration(c.TURN.LifetimeSeconds) * time.Second,
+		},
 	})
 	w.handler = httpapi.New(httpapi.Settings{
 		APIs: []httpapi.API{

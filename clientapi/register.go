@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 
 	"github.com/myelin-chat/myelin/accounts"
-	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
 )
@@ -64,9 +63,6 @@ type validityResponse struct {
 // registrationTokenValidity tells whether a registration token could be used now.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1registermloginregistration_tokenvalidity
 func (a *API) registrationTokenValidity(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*validityResponse, error) {
-	if a.registration == config.Closed {
-		return nil, matrix.Errorf(matrix.Forbidden, "registration is closed on this server")
-	}
 	if !c.HasQuery("token") {
 		return nil, matrix.Errorf(matrix.MissingParam, "a token is needed")
 	}

@@ -3,11 +3,11 @@ package clientapi
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 
 	"github.com/myelin-chat/myelin/event"
-	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
@@ -92,12 +92,16 @@ func (a *API) senders(ctx context.Context, room rooms.Room, events []view.Seen) 
 			latest[e.Sender] = e.Event
 		}
 	}
-	byRoot := map[statetree.NodeID][]event.Key{}
-	for sender, e := range latest {
-		byRoot[e.StateBefore] = append(byRoot[e.StateBefore], memberKey(sender))
-	}
+	// Those who sent into the same state are looked up in it together.
+	left := slices.SortedFunc(maps.Values(latest), func(a, b *rooms.Event) int { return cmp.Compare(a.StateBefore, b.StateBefore) })
 	members := make([]*rooms.Event, 0, len(latest))
-	for root, keys := range byRoot {
+	for len(left) > 0 {
+		root := left[0].StateBefore
+		var keys []event.Key
+		for len(left) > 0 && left[0].StateBefore == root {
+			keys = append(keys, memberKey(left[0].Sender))
+			left = left[1:]
+		}
 		found, err := a.rooms.StateAt(room, root).Events(ctx, keys...)
 		if err != nil {
 			return nil, err

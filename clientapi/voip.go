@@ -11,6 +11,13 @@ import (
 	"github.com/myelin-chat/myelin/httpapi"
 )
 
+// TURN is the relay that clients are given for calls.
+type TURN struct {
+	URIs     []string      // none: there is no relay
+	Secret   string        // shared with the relay; empty: it asks nobody who they are
+	Lifetime time.Duration // of credentials
+}
+
 type turnResponse struct {
 	URIs     []string `json:"uris"`
 	Username string   `json:"username"`
@@ -25,13 +32,13 @@ func (a *API) turnServer(_ context.Context, c *httpapi.Call, _ *httpapi.None) (*
 	if len(a.turn.URIs) == 0 {
 		return nil, nil
 	}
-	out := &turnResponse{URIs: a.turn.URIs, TTL: a.turn.LifetimeSeconds}
-	if a.turn.SharedSecret == "" {
+	out := &turnResponse{URIs: a.turn.URIs, TTL: int(a.turn.Lifetime.Seconds())}
+	if a.turn.Secret == "" {
 		return out, nil // a relay for everybody
 	}
-	end := a.now().Add(time.Duration(a.turn.LifetimeSeconds) * time.Second)
+	end := a.now().Add(a.turn.Lifetime)
 	out.Username = fmt.Sprintf("%d:%s", end.Unix(), c.User)
-	mac := hmac.New(sha1.New, []byte(a.turn.SharedSecret))
+	mac := hmac.New(sha1.New, []byte(a.turn.Secret))
 	mac.Write([]byte(out.Username))
 	out.Password = base64.StdEncoding.EncodeToString(mac.Sum(nil))
 	return out, nil

@@ -7,6 +7,12 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 )
 
+// WellKnown is where the server says that it is to be found. What is empty is not said.
+type WellKnown struct {
+	Client string // base URL for clients
+	Server string // host:port for other servers
+}
+
 // wellKnownClient is how a client finds the server; a login tells it too.
 type wellKnownClient struct {
 	HomeServer homeServer `json:"m.homeserver"`

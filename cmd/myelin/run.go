@@ -117,8 +117,12 @@ func (p *parts) openPorts(context.Context) error {
 	p.onClose(stop)
 	clients := clientapi.New(clientapi.Settings{
 		DB: p.db, Accounts: p.accounts, Rooms: p.rooms, Ephemeral: p.ephemeral, Limits: limits,
-		DefaultRoomVersion: p.config.DefaultRoomVersion, Registration: p.config.Registration,
-		WellKnown: p.config.WellKnown, TURN: p.config.TURN, Now: time.Now, Log: p.log,
+		DefaultRoomVersion: p.config.DefaultRoomVersion, WellKnown: clientapi.WellKnown(p.config.WellKnown),
+		TURN: clientapi.TURN{
+			URIs: p.config.TURN.URIs, Secret: string(p.config.TURN.SharedSecret),
+			Lifetime: time.Duration(p.config.TURN.LifetimeSeconds) * time.Second,
+		},
+		Now: time.Now, Log: p.log,
 	})
 	server := httpapi.New(httpapi.Settings{
 		APIs: []httpapi.API{
