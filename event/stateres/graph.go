@@ -202,20 +202,12 @@ func (g *Graph) place(at uint32) {
 	g.slots[slot] = at + 1
 }
 
-// remove takes an event out of the hash table and moves up those that its slot
-// has kept from theirs.
+// remove takes the newest event out of the hash table. No other was kept from
+// its slot by it: events are placed in their order, also when the table grows.
 func (g *Graph) remove(at uint32) {
-	hole := g.home(g.nums[at])
-	for g.slots[hole] != at+1 {
-		hole = g.after(hole)
+	slot := g.home(g.nums[at])
+	for g.slots[slot] != at+1 {
+		slot = g.after(slot)
 	}
-	last := len(g.slots) - 1
-	for slot := g.after(hole); g.slots[slot] != 0; slot = g.after(slot) {
-		home := g.home(g.nums[g.slots[slot]-1])
-		if (slot-home)&last >= (slot-hole)&last {
-			g.slots[hole] = g.slots[slot]
-			hole = slot
-		}
-	}
-	g.slots[hole] = 0
+	g.slots[slot] = 0
 }
