@@ -11,15 +11,20 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/myelin-chat/myelin/matrix"
 )
 
 // Settings say which database to open.
 type Settings struct {
 	URL     string // "sqlite", or a postgres:// URL
 	DataDir string // made if absent; locked as long as the database is open
-	Waker   Waker  // may be nil
-	Log     *slog.Logger
-	Rand    io.Reader // for the incarnation and the secret; nil: crypto/rand
+	// ServerName is whose database this is. The first name stays: a database full of one server's users and rooms is not
+	// opened for another. Empty: who opens it does not say, and is not asked.
+	ServerName matrix.ServerName
+	Waker      Waker // may be nil
+	Log        *slog.Logger
+	Rand       io.Reader // for the incarnation and the secret; nil: crypto/rand
 
 	seam seam // faults for tests
 }
@@ -110,7 +115,7 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 		closed: make(chan struct{}),
 		ended:  make(chan struct{}),
 	}
-	if err := db.load(ctx, s.random()); err != nil {
+	if err := db.load(ctx, s); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the database: %w", err), e.close(), lock.Close())
 	}
 	return db, nil
@@ -127,7 +132,7 @@ func openEngine(ctx context.Context, s Settings) (engine, error) {
 }
 
 // load migrates the schema and reads the log row.
-func (db *DB) load(ctx context.Context, random io.Reader) error {
+func (db *DB) load(ctx context.Context, s Settings) error {
 	steps, err := migrations(migrationFiles)
 	if err != nil {
 		return err
@@ -135,30 +140,24 @@ func (db *DB) load(ctx context.Context, random io.Reader) error {
 	if err := migrate(ctx, db.engine, steps); err != nil {
 		return err
 	}
-	var secret [16]byte
-	if _, err := io.ReadFull(random, secret[:]); err != nil {
-		return err
-	}
-	incarnation, err := newIncarnation(random)
-	if err != nil {
-		return err
-	}
-	err = db.engine.script(ctx, statement{`
-		INSERT INTO log (id, position, group_number, next_number, incarnation, secret)
-		VALUES (1, 0, 0, 1, $1, $2) ON CONFLICT DO NOTHING`, []any{incarnation, secret[:]}})
-	if err != nil {
+	if err := beginLog(ctx, db.engine, s); err != nil {
 		return err
 	}
 	var kept []byte
+	var owner matrix.ServerName
 	err = Each(ctx, db.engine, func(r Rows) error {
 		l := &db.core.log
-		return r.Scan(&l.position, &l.group, &l.next, &db.incarnation, &kept)
-	}, `SELECT position, group_number, next_number, incarnation, secret FROM log WHERE id = 1`)
+		return r.Scan(&l.position, &l.group, &l.next, &db.incarnation, &kept, &owner)
+	}, `SELECT position, group_number, next_number, incarnation, secret, server_name FROM log WHERE id = 1`)
 	if err != nil {
 		return err
 	}
 	if len(kept) != len(db.secret) {
 		return fmt.Errorf("the log row is damaged: its secret has %d bytes, want %d", len(kept), len(db.secret))
+	}
+	if s.ServerName != "" && s.ServerName != owner {
+		return fmt.Errorf("it belongs to the server %s, and a server cannot be renamed: its users and rooms have the name in them. "+
+			"Set the server name to %[1]s, or begin a new database as %[2]s", owner, s.ServerName)
 	}
 	db.secret = [16]byte(kept)
 	db.tail.last = db.core.log.position
@@ -167,6 +166,24 @@ func (db *DB) load(ctx context.Context, random io.Reader) error {
 	db.numbers.low = make(chan struct{}, 1)
 	db.core.reserve = db.numbers.reserve
 	return nil
+}
+
+// beginLog makes the log row of a new database, and writes the first server name that it is opened with.
+func beginLog(ctx context.Context, e engine, s Settings) error {
+	random := s.random()
+	var secret [16]byte
+	if _, err := io.ReadFull(random, secret[:]); err != nil {
+		return err
+	}
+	incarnation, err := newIncarnation(random)
+	if err != nil {
+		return err
+	}
+	return e.script(ctx,
+		statement{`
+			INSERT INTO log (id, position, group_number, next_number, incarnation, secret, server_name)
+			VALUES (1, 0, 0, 1, $1, $2, '') ON CONFLICT DO NOTHING`, []any{incarnation, secret[:]}},
+		statement{`UPDATE log SET server_name = $1 WHERE id = 1 AND server_name = ''`, []any{s.ServerName}})
 }
 
 // newIncarnation returns a short random text.

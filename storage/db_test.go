@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
@@ -67,6 +68,31 @@ func TestReopenKeepsAll(t *testing.T) {
 		}
 		if incarnation == "" || strings.ContainsAny(incarnation, "_-") || secret == [16]byte{} {
 			t.Errorf("incarnation %q, secret %x", incarnation, secret)
+		}
+	})
+}
+
+func TestDatabaseOfAnotherServerIsRefused(t *testing.T) {
+	eachKind(t, func(t *testing.T, s storage.Settings) {
+		for _, c := range []struct {
+			name matrix.ServerName
+			want string // of the error; empty: opens
+		}{
+			{"", ""},
+			{"example.org", ""},
+			{"example.org", ""},
+			{"example.com", "belongs to the server example.org"},
+			{"", ""},
+			{"example.org", ""},
+		} {
+			s.ServerName = c.name
+			db, err := storage.Open(t.Context(), s)
+			if err == nil {
+				err = db.Close()
+			}
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("opened as %q: got %v, want %q", c.name, err, c.want)
+			}
 		}
 	})
 }

@@ -180,7 +180,9 @@ func checkDatabase(ctx context.Context, p patient) (found string, err error) {
 	if p.runs {
 		return p.config.Database.String() + ", in use by the running server", nil
 	}
-	db, err := storage.Open(ctx, storage.Settings{URL: string(p.config.Database), DataDir: p.config.DataDir})
+	db, err := storage.Open(ctx, storage.Settings{
+		URL: string(p.config.Database), DataDir: p.config.DataDir, ServerName: p.config.ServerName,
+	})
 	if err != nil {
 		return "", err
 	}

@@ -67,7 +67,7 @@ func offline(ctx context.Context, c config.Config, do func(context.Context, cont
 	if err := openDataDir(c.DataDir); err != nil {
 		return err
 	}
-	db, err := storage.Open(ctx, storage.Settings{URL: string(c.Database), DataDir: c.DataDir, Log: log})
+	db, err := storage.Open(ctx, storage.Settings{URL: string(c.Database), DataDir: c.DataDir, ServerName: c.ServerName, Log: log})
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,8 @@ func (p *parts) openData(ctx context.Context) (err error) {
 		return err
 	}
 	p.db, err = storage.Open(ctx, storage.Settings{
-		URL: string(p.config.Database), DataDir: p.config.DataDir, Waker: p.wake, Log: p.log,
+		URL: string(p.config.Database), DataDir: p.config.DataDir, ServerName: p.config.ServerName,
+		Waker: p.wake, Log: p.log,
 	})
 	if err != nil {
 		return err
