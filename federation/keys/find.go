@@ -1,0 +1,220 @@
+package keys
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/storage/servers"
+)
+
+const (
+	maxFetches         = 64 // servers asked at once
+	maxNotarialFetches = 16
+
+	askTimeout    = 10 * time.Second
+	flightTimeout = 20 * time.Second // with the way to the database
+
+	// manyServers is from where on notaries are asked first: one request for all, instead of one for each of which
+	// many go to servers that are gone.
+	manyServers = 16
+)
+
+// wanted are the keys that are needed, of each server those with the IDs, and when each must be good.
+type wanted map[matrix.ServerName]map[signing.KeyID]moment
+
+func (w wanted) add(s matrix.ServerName, id signing.KeyID, at moment) {
+	if w[s] == nil {
+		w[s] = map[signing.KeyID]moment{}
+	}
+	w[s][id] = w[s][id].and(at)
+}
+
+// lacking is what of w is not known.
+func (w wanted) lacking(found map[matrix.ServerName]*known, nowMS int64) wanted {
+	rest := wanted{}
+	for server, ids := range w {
+		for id, at := range ids {
+			if found[server].lacks(id, at, nowMS) {
+				rest.add(server, id, at)
+			}
+		}
+	}
+	return rest
+}
+
+// find returns what is known of the servers, after having tried to learn what is wanted and not known.
+func (r *Ring) find(ctx context.Context, w wanted) (map[matrix.ServerName]*known, error) {
+	names := slices.Collect(maps.Keys(w))
+	found, err := r.load(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	rest := w.lacking(found, r.nowMS())
+	delete(rest, r.settings.ServerName)
+	for _, learn := range r.sources(len(rest)) {
+		if len(rest) == 0 {
+			break
+		}
+		learn(ctx, rest)
+		if found, err = r.load(ctx, names); err != nil {
+			return nil, err
+		}
+		rest = rest.lacking(found, r.nowMS())
+	}
+	return found, nil
+}
+
+// sources are the ways to learn keys, in the order to try them.
+func (r *Ring) sources(servers int) []func(context.Context, wanted) {
+	direct := func(ctx context.Context, w wanted) { r.askAll(ctx, slices.Collect(maps.Keys(w)), r.fetching) }
+	switch {
+	case len(r.settings.KeyServers) == 0:
+		return []func(context.Context, wanted){direct}
+	case servers > manyServers:
+		return []func(context.Context, wanted){r.askNotaries, direct}
+	}
+	return []func(context.Context, wanted){direct, r.askNotaries}
+}
+
+// load returns what memory and database know of the servers; all of them are in the answer.
+func (r *Ring) load(ctx context.Context, names []matrix.ServerName) (map[matrix.ServerName]*known, error) {
+	found, rest := r.states.of(names)
+	if len(rest) > 0 {
+		stored, err := servers.Keys(ctx, r.settings.DB, rest...)
+		if err != nil {
+			return nil, fmt.Errorf("load signing keys: %w", err)
+		}
+		for _, name := range rest {
+			found[name] = r.states.load(name, stored[name])
+		}
+	}
+	if _, asked := found[r.settings.ServerName]; asked {
+		found[r.settings.ServerName] = r.own
+	}
+	return found, nil
+}
+
+// update changes what is known of a server.
+func (r *Ring) update(ctx context.Context, name matrix.ServerName, change func(*known) *known) error {
+	for !r.states.update(name, change) {
+		if _, err := r.load(ctx, []matrix.ServerName{name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askAll asks each server for its keys, with a slot for each, and waits. What came of it is in the states.
+func (r *Ring) askAll(ctx context.Context, names []matrix.ServerName, slots chan struct{}) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, name := range names {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		all.Go(func() {
+			defer func() { <-slots }()
+			r.ask(ctx, name)
+		})
+	}
+}
+
+// ask asks a server for its keys, unless that was done a moment ago. Those who want the same at the same time wait for
+// one request, which goes on when the first of them does not wait any more.
+func (r *Ring) ask(ctx context.Context, name matrix.ServerName) {
+	done := r.flights.DoChan(string(name), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
+		defer cancel()
+		return nil, r.fetch(ctx, name)
+	})
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// fetch asks a server for its keys. It must not panic: nobody could recover.
+func (r *Ring) fetch(ctx context.Context, name matrix.ServerName) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.settings.Log.Error("panic while asking for signing keys", "server", name, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	now := r.settings.Now()
+	due := false
+	err = r.update(ctx, name, func(k *known) *known {
+		if due = k.due(now); !due {
+			return k
+		}
+		next := *k
+		next.asked = now
+		next.failures++ // until the answer is there
+		return &next
+	})
+	if err != nil {
+		return err
+	}
+	if !due {
+		return nil
+	}
+	d, err := r.askServer(ctx, name)
+	if err != nil {
+		r.settings.Log.Debug("a server did not tell its signing keys", "server", name, "cause", err)
+		return err
+	}
+	return r.learn(ctx, d, true)
+}
+
+func (r *Ring) askServer(ctx context.Context, name matrix.ServerName) (document, error) {
+	text, err := r.settings.Client.Bytes(ctx, outbound.Call{
+		To: name, URI: "/_matrix/key/v2/server", Unsigned: true, MaxBytes: maxDocumentBytes, Timeout: askTimeout,
+	})
+	if err != nil {
+		return document{}, err
+	}
+	d, err := parseDocument(text, r.settings.Now())
+	if err != nil {
+		return document{}, err
+	}
+	if d.server != name {
+		return document{}, matrix.Errorf(matrix.BadJSON, "%s answered with the keys of %s", name, d.server)
+	}
+	return d, nil
+}
+
+// learn takes what a document says into memory and database.
+func (r *Ring) learn(ctx context.Context, d document, direct bool) error {
+	number := r.settings.DB.NextNumber()
+	var news []servers.Key
+	err := r.update(ctx, d.server, func(k *known) *known {
+		k, news = k.heard(d, number, direct)
+		if direct {
+			k.failures = 0
+		}
+		return k
+	})
+	if err != nil {
+		return err
+	}
+	if len(news) == 0 {
+		return nil
+	}
+	_, err = r.settings.DB.Commit(ctx, servers.SetKeys{
+		Document: servers.Document{Number: number, Server: d.server, ValidUntilMS: d.validUntilMS, JSON: d.json},
+		Keys:     news,
+	})
+	if err != nil {
+		return fmt.Errorf("store the signing keys of %s: %w", d.server, err)
+	}
+	return nil
+}
