@@ -187,7 +187,7 @@ func BenchmarkTwenty(b *testing.B) {
 		for _, members := range []int{1_000, 10_000, 50_000, 100_000} {
 			b.Run(fmt.Sprintf("v%s/%d", version, members), func(b *testing.B) {
 				room := grown(b, version, members, 20, 5)
-				benchmarkForks(b, room, 2, 10)
+				benchmarkForks(b, room, 2, 12)
 			})
 		}
 	}

@@ -100,16 +100,22 @@ func (r *resolution) senderLevel(ctx context.Context, num statetree.Value) (auth
 // then the older, then that of the lower ID.
 type byPower []*entry
 
-func (h byPower) Len() int      { return len(h) }
+// Len is for package heap.
+func (h byPower) Len() int { return len(h) }
+
+// Swap is for package heap.
 func (h byPower) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Less is for package heap.
 func (h byPower) Less(i, j int) bool {
 	a, b := h[i], h[j]
 	return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(a.ts, b.ts), cmp.Compare(a.id, b.id)) < 0
 }
 
-// Push and Pop are for package heap.
+// Push is for package heap.
 func (h *byPower) Push(e any) { *h = append(*h, e.(*entry)) }
 
+// Pop is for package heap.
 func (h *byPower) Pop() any {
 	last := len(*h) - 1
 	e := (*h)[last]
