@@ -37,6 +37,14 @@ const (
 
 	idleTimeout = 60 * time.Second
 	tlsTimeout  = 10 * time.Second
+
+	// What a peer with HTTP/2 may send that nobody has read yet, on one connection and for one request.
+	maxUnreadPerConn    = 16 << 20
+	maxUnreadPerRequest = 1 << 20
+	// A connection on which nothing comes is asked for a sign of life. Otherwise one that a router on the way has
+	// dropped would swallow requests for a quarter of an hour.
+	pingAfter   = 15 * time.Second
+	pingTimeout = 10 * time.Second
 )
 
 // Settings say how to reach others, and as whom.
@@ -103,7 +111,12 @@ func (c *Client) transport() *http.Transport {
 		MaxConnsPerHost:        maxConnsPerHost,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
-		ExpectContinueTimeout:  time.Second,
+		HTTP2: &http.HTTP2Config{
+			MaxReceiveBufferPerConnection: maxUnreadPerConn,
+			MaxReceiveBufferPerStream:     maxUnreadPerRequest,
+			SendPingTimeout:               pingAfter,
+			PingTimeout:                   pingTimeout,
+		},
 	}
 }
 

@@ -16,8 +16,12 @@ import (
 )
 
 const (
-	maxFetches         = 64 // servers asked at once
+	// Servers that are asked at once: for events, for requests, and for others that take us as a notary. Who lets us
+	// ask dead servers without end for the one keeps the others from nothing.
+	maxEventFetches    = 128
+	maxRequestFetches  = 256
 	maxNotarialFetches = 16
+	maxFetchesPerBatch = 32 // of these, for one batch
 
 	askTimeout    = 10 * time.Second
 	flightTimeout = 20 * time.Second // with the way to the database
@@ -51,7 +55,7 @@ func (w wanted) lacking(found map[matrix.ServerName]*known, nowMS int64) wanted 
 }
 
 // find returns what is known of the servers, after having tried to learn what is wanted and not known.
-func (r *Ring) find(ctx context.Context, w wanted) (map[matrix.ServerName]*known, error) {
+func (r *Ring) find(ctx context.Context, w wanted, slots chan struct{}) (map[matrix.ServerName]*known, error) {
 	names := slices.Collect(maps.Keys(w))
 	found, err := r.load(ctx, names)
 	if err != nil {
@@ -59,7 +63,7 @@ func (r *Ring) find(ctx context.Context, w wanted) (map[matrix.ServerName]*known
 	}
 	rest := w.lacking(found, r.nowMS())
 	delete(rest, r.settings.ServerName)
-	for _, learn := range r.sources(len(rest)) {
+	for _, learn := range r.sources(len(rest), slots) {
 		if len(rest) == 0 {
 			break
 		}
@@ -73,8 +77,8 @@ func (r *Ring) find(ctx context.Context, w wanted) (map[matrix.ServerName]*known
 }
 
 // sources are the ways to learn keys, in the order to try them.
-func (r *Ring) sources(servers int) []func(context.Context, wanted) {
-	direct := func(ctx context.Context, w wanted) { r.askAll(ctx, slices.Collect(maps.Keys(w)), r.fetching) }
+func (r *Ring) sources(servers int, slots chan struct{}) []func(context.Context, wanted) {
+	direct := func(ctx context.Context, w wanted) { r.askAll(ctx, slices.Collect(maps.Keys(w)), slots) }
 	switch {
 	case len(r.settings.KeyServers) == 0:
 		return []func(context.Context, wanted){direct}
@@ -116,16 +120,28 @@ func (r *Ring) update(ctx context.Context, name matrix.ServerName, change func(*
 func (r *Ring) askAll(ctx context.Context, names []matrix.ServerName, slots chan struct{}) {
 	var all sync.WaitGroup
 	defer all.Wait()
+	batch := make(chan struct{}, maxFetchesPerBatch)
 	for _, name := range names {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
+		if !take(ctx, batch) {
 			return
 		}
 		all.Go(func() {
-			defer func() { <-slots }()
-			r.ask(ctx, name)
+			defer func() { <-batch }()
+			if take(ctx, slots) {
+				defer func() { <-slots }()
+				r.ask(ctx, name)
+			}
 		})
+	}
+}
+
+// take waits for a slot. It says whether there was one before ctx ended.
+func take(ctx context.Context, slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -54,8 +54,10 @@ type Ring struct {
 	flights  singleflight.Group
 	helpers  pool
 
-	fetching chan struct{} // a slot for each server asked for our own sake,
-	notarial chan struct{} // and for others'
+	// A slot for each server that is asked.
+	forEvents   chan struct{}
+	forRequests chan struct{}
+	forOthers   chan struct{}
 
 	resting resting
 
@@ -75,10 +77,11 @@ func New(ctx context.Context, s Settings) (*Ring, error) {
 	}
 	r := &Ring{
 		settings: s, states: newStates(maxStates),
-		helpers:  make(pool, runtime.GOMAXPROCS(0)),
-		fetching: make(chan struct{}, maxFetches),
-		notarial: make(chan struct{}, maxNotarialFetches),
-		resting:  resting{until: map[matrix.ServerName]time.Time{}},
+		helpers:     make(pool, runtime.GOMAXPROCS(0)),
+		forEvents:   make(chan struct{}, maxEventFetches),
+		forRequests: make(chan struct{}, maxRequestFetches),
+		forOthers:   make(chan struct{}, maxNotarialFetches),
+		resting:     resting{until: map[matrix.ServerName]time.Time{}},
 	}
 	noted, err := r.setOwn(ours)
 	if err != nil {

@@ -107,7 +107,7 @@ func (r *Ring) query(ctx context.Context, question map[matrix.ServerName]criteri
 		}
 	}
 	if len(stale) > 0 {
-		r.askAll(ctx, stale, r.notarial)
+		r.askAll(ctx, stale, r.forOthers)
 		if found, err = r.load(ctx, names); err != nil {
 			return nil, err
 		}

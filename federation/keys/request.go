@@ -43,7 +43,7 @@ func (r *Ring) Authenticate(ctx context.Context, req Request) (matrix.ServerName
 	t.verify = func(id signing.KeyID, public ed25519.PublicKey) error {
 		return signing.Verify(msg, signatures[id].Signature, public)
 	}
-	if err := r.verify(ctx, []task{t}, 1)[0]; err != nil {
+	if err := r.verify(ctx, []task{t}, 1, r.forRequests)[0]; err != nil {
 		return "", matrix.Errorf(matrix.Unauthorized, "the request is not signed by %s: %s", origin, err)
 	}
 	return origin, nil

@@ -42,7 +42,7 @@ func (r *Ring) VerifyEvents(ctx context.Context, events []*event.Event) []error 
 				}})
 		}
 	}
-	return r.verify(ctx, tasks, len(events))
+	return r.verify(ctx, tasks, len(events), r.forEvents)
 }
 
 // Object is a JSON object that a server must have signed.
@@ -69,7 +69,7 @@ func (r *Ring) VerifyObjects(ctx context.Context, objects []Object) []error {
 				return signing.VerifyJSON(obj, o.Server, id, public)
 			}})
 	}
-	errs := r.verify(ctx, tasks, len(objects))
+	errs := r.verify(ctx, tasks, len(objects), r.forEvents)
 	for _, i := range malformed {
 		errs[i] = matrix.Errorf(matrix.BadJSON, "what is signed is not JSON")
 	}
@@ -80,7 +80,7 @@ func firstKeyIDs(ids []signing.KeyID) []signing.KeyID { return ids[:min(len(ids)
 
 // verify learns the keys that all tasks need and checks the signatures, side by side. The answer has the first error of
 // each of the n things that are signed.
-func (r *Ring) verify(ctx context.Context, tasks []task, n int) []error {
+func (r *Ring) verify(ctx context.Context, tasks []task, n int, slots chan struct{}) []error {
 	errs := make([]error, n)
 	w := wanted{}
 	for _, t := range tasks {
@@ -88,7 +88,7 @@ func (r *Ring) verify(ctx context.Context, tasks []task, n int) []error {
 			w.add(t.server, id, t.at)
 		}
 	}
-	found, err := r.find(ctx, w)
+	found, err := r.find(ctx, w, slots)
 	if err != nil {
 		for i := range errs {
 			errs[i] = errors.Join(ErrUnavailable, err)

@@ -355,6 +355,44 @@ func TestSlowServers(t *testing.T) {
 	}
 }
 
+// One batch full of servers that do not answer keeps neither another batch nor requests from their keys.
+func TestDeadServersDelayNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	a := w.peer("a.example", 7)
+	b := w.peer("b.example", 8)
+	arrived, stop := make(chan struct{}, 150), make(chan struct{})
+	var events []*event.Event
+	for i := range 150 {
+		p := w.peer(matrix.ServerName(fmt.Sprintf("s%d.example", i)), byte(i))
+		w.serve(p.name, func(_ http.ResponseWriter, r *http.Request) {
+			arrived <- struct{}{}
+			select {
+			case <-stop:
+			case <-r.Context().Done():
+			}
+		})
+		events = append(events, p.event("10", start))
+	}
+	r := w.ring()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan []error)
+	go func() { ended <- r.VerifyEvents(ctx, events) }()
+	for range 32 { // as many as one batch asks at once
+		<-arrived
+	}
+	check(t, "another batch", r, a.event("10", start), right)
+	if _, err := r.Authenticate(t.Context(), b.request("GET", "/", "")); err != nil {
+		t.Errorf("a request: got %v, want no error", err)
+	}
+	cancel()
+	for i, err := range <-ended {
+		if got := outcome(err); got != unavailable {
+			t.Errorf("event %d: got %s, want %s", i, got, unavailable)
+		}
+	}
+	close(stop)
+}
+
 // What is forgotten in memory is in the database, and a server with keys without end fills neither.
 func TestMemoryIsBounded(t *testing.T) {
 	w := newWorld(t)
