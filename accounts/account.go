@@ -39,7 +39,8 @@ func (a *Accounts) setPassword(ctx context.Context, password string, write users
 }
 
 // Deactivate ends the requester's account, once the password was given: nobody can log in to it again, and its name is
-// not given away again. With erase, what the account kept here goes too. The rooms are the caller's to leave.
+// not given away again. With erase, what the account kept here goes too. The rooms are the caller's to leave, who then
+// says so with [Accounts.Departed].
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 func (a *Accounts) Deactivate(ctx context.Context, who matrix.Requester, erase bool, auth json.RawMessage) error {
 	if err := a.confirm(ctx, who, operation{name: "deactivate", params: []bool{erase}}, auth); err != nil {
@@ -52,5 +53,19 @@ func (a *Accounts) Deactivate(ctx context.Context, who matrix.Requester, erase b
 func (a *Accounts) DeactivateUser(ctx context.Context, user matrix.UserID, erase bool) error {
 	defer a.tokens.forget(user)
 	_, err := a.db.Commit(ctx, users.Deactivate{User: user, AtMS: a.nowMS(), Erase: erase})
+	return err
+}
+
+// maxDeparting bounds how many users are named as departing at once; the others follow when these have left.
+const maxDeparting = 1000
+
+// Departing returns users whose account has ended and who may still be in rooms: leaving failed, or a crash came first.
+func (a *Accounts) Departing(ctx context.Context) ([]matrix.UserID, error) {
+	return users.Departing(ctx, a.db, maxDeparting)
+}
+
+// Departed notes that a user whose account has ended has left all rooms.
+func (a *Accounts) Departed(ctx context.Context, user matrix.UserID) error {
+	_, err := a.db.Commit(ctx, users.Departed{User: user})
 	return err
 }

@@ -3,7 +3,6 @@ package clientapi
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/httpapi"
@@ -46,7 +45,7 @@ type deactivateResponse struct {
 	UnbindResult string `json:"id_server_unbind_result"`
 }
 
-// deactivate ends the caller's account and takes it out of its rooms. There are never third-party identifiers to unbind,
+// deactivate ends the caller's account and takes it out of its rooms. What of that fails is done later, by Run. There are never third-party identifiers to unbind,
 // which the specification calls a success.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 func (a *API) deactivate(ctx context.Context, c *httpapi.Call, in *deactivateRequest) (*deactivateResponse, error) {
@@ -54,8 +53,8 @@ func (a *API) deactivate(ctx context.Context, c *httpapi.Call, in *deactivateReq
 		return nil, challenged(err)
 	}
 	// The account has ended: nobody can ask again, so leaving does not depend on the client's patience.
-	if err := a.rooms.LeaveAll(context.WithoutCancel(ctx), c.Account); err != nil {
-		return nil, fmt.Errorf("take %s, whose account has ended, out of all rooms: %w", c.Account, err)
+	if err := a.depart(context.WithoutCancel(ctx), c.Account); err != nil {
+		return nil, err
 	}
 	return &deactivateResponse{"success"}, nil
 }

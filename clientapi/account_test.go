@@ -1,6 +1,8 @@
 package clientapi
 
 import (
+	"context"
+	"errors"
 	"net/http/httptest"
 	"testing"
 
@@ -73,6 +75,42 @@ func TestDeactivate(t *testing.T) {
 	bob.get("/account/whoami").fails(401, "M_UNKNOWN_TOKEN")
 	w.outcast.post("/login", passwordLogin("bob", goodPassword)).fails(403, "M_FORBIDDEN")
 	w.outcast.get("/register/available?username=bob").fails(400, "M_USER_IN_USE")
+}
+
+// A server that stopped between the end of an account and leaving its rooms leaves them when it runs again.
+func TestDeparturesAreFinished(t *testing.T) {
+	w := newWorld(t)
+	alice, bob, carol := w.register("alice"), w.register("bob"), w.register("carol")
+	room := w.room(alice, bob, carol)
+	for _, c := range []*client{bob, carol} {
+		w.must(w.accounts.DeactivateUser(t.Context(), c.user, true))
+		w.wantMember(room, c, event.Join)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.api.Run(ctx) }()
+	for left, err := w.accounts.Departing(ctx); len(left) > 0 || err != nil; left, err = w.accounts.Departing(ctx) {
+		w.must(err)
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run got %v, want the end of its context", err)
+	}
+	for c, want := range map[*client]event.Membership{alice: event.Join, bob: event.Leave, carol: event.Leave} {
+		w.wantMember(room, c, want)
+	}
+}
+
+// Who deactivates is in no room afterwards, and nothing is left to do.
+func TestDeactivateLeavesNothingToDo(t *testing.T) {
+	w := newWorld(t)
+	alice := w.register("alice")
+	w.room(alice)
+	alice.post("/account/deactivate", object{"auth": passwordAuth("alice", goodPassword, "")}).ok()
+	left, err := w.accounts.Departing(t.Context())
+	if len(left) > 0 || err != nil {
+		t.Errorf("departing: got %v and %v, want none", left, err)
+	}
 }
 
 // That the account has ended is told to who knows its password.

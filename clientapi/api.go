@@ -15,6 +15,8 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
@@ -49,6 +51,7 @@ type API struct {
 	turn        TURN
 	now         func() time.Time
 	log         *slog.Logger
+	departures  singleflight.Group // of users whose account has ended, by user
 }
 
 // New returns an API.

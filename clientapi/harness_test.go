@@ -39,6 +39,7 @@ type world struct {
 	accounts  *accounts.Accounts
 	rooms     *roomserver.Server
 	ephemeral *ephemeral.Server
+	api       *API
 	clock     *clock
 	handler   http.Handler
 	outcast   *client // who has no access token
@@ -80,7 +81,7 @@ func (w *world) build(c config.Config) {
 		DB: w.db, ServerName: c.ServerName, Key: key, Profiles: w.accounts, DefaultVersion: c.DefaultRoomVersion,
 		Now: w.clock.Now, Rand: rand.Reader, Log: log,
 	})
-	api := New(Settings{
+	w.api = New(Settings{
 		DB: w.db, Accounts: w.accounts, Rooms: w.rooms, Ephemeral: w.ephemeral,
 		Limits: httpapi.NewLimits(c.RateLimits, w.clock.Now), DefaultRoomVersion: c.DefaultRoomVersion,
 		WellKnown: WellKnown(c.WellKnown), Now: w.clock.Now, Log: log,
@@ -91,7 +92,7 @@ func (w *world) build(c config.Config) {
 	})
 	w.handler = httpapi.New(httpapi.Settings{
 		APIs: []httpapi.API{
-			{Service: config.Client, Routes: api.Routes}, {Service: config.Admin, Routes: api.AdminRoutes},
+			{Service: config.Client, Routes: w.api.Routes}, {Service: config.Admin, Routes: w.api.AdminRoutes},
 		},
 		Log: log, Now: w.clock.Now,
 	}).Handler()

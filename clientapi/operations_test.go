@@ -199,7 +199,6 @@ func TestWhoMayCall(t *testing.T) {
 
 // byRoom are the operations whose route lets guests in, and where the room then decides about them.
 var byRoom = map[string]bool{
-	"/_matrix/client/v3/join/{roomIdOrAlias}":                        true, // the same as rooms/{roomId}/join, which guests have
 	"/_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}": true,
 }
 

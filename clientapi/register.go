@@ -18,19 +18,24 @@ type registerRequest struct {
 	InhibitLogin      bool            `json:"inhibit_login"`
 }
 
-// register makes an account, or that of a guest.
+// guestRequest is all that is looked at when a guest comes.
+type guestRequest struct {
+	DeviceDisplayName string `json:"initial_device_display_name"`
+}
+
+// register makes an account, or that of a guest, for whom the rest of the body is not looked at: not even at its types.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register
-func (a *API) register(ctx context.Context, c *httpapi.Call, in *registerRequest) (*sessionResponse, error) {
+func (a *API) register(ctx context.Context, c *httpapi.Call, body *httpapi.RawBody) (*sessionResponse, error) {
 	var session accounts.Session
 	var err error
 	switch kind := c.Query("kind"); kind {
 	case "", "user":
-		session, err = a.accounts.Register(ctx, accounts.Registration{
-			Username: in.Username, Password: in.Password, InhibitLogin: in.InhibitLogin, Auth: in.Auth,
-			Device: accounts.Device{ID: in.DeviceID, DisplayName: in.DeviceDisplayName},
-		})
+		session, err = a.registerUser(ctx, *body)
 	case "guest":
-		session, err = a.accounts.RegisterGuest(ctx, in.DeviceDisplayName)
+		var in guestRequest
+		if err = httpapi.Decode(*body, &in); err == nil {
+			session, err = a.accounts.RegisterGuest(ctx, in.DeviceDisplayName)
+		}
 	default:
 		return nil, matrix.Errorf(matrix.InvalidParam, "kind must be user or guest, not %q", kind)
 	}
@@ -38,6 +43,17 @@ func (a *API) register(ctx context.Context, c *httpapi.Call, in *registerRequest
 		return nil, challenged(err)
 	}
 	return &sessionResponse{UserID: session.User, AccessToken: session.AccessToken, DeviceID: session.Device}, nil
+}
+
+func (a *API) registerUser(ctx context.Context, body []byte) (accounts.Session, error) {
+	var in registerRequest
+	if err := httpapi.Decode(body, &in); err != nil {
+		return accounts.Session{}, err
+	}
+	return a.accounts.Register(ctx, accounts.Registration{
+		Username: in.Username, Password: in.Password, InhibitLogin: in.InhibitLogin, Auth: in.Auth,
+		Device: accounts.Device{ID: in.DeviceID, DisplayName: in.DeviceDisplayName},
+	})
 }
 
 type availableResponse struct {

@@ -99,12 +99,12 @@ func (a *API) AdminRoutes(r *httpapi.Router) {
 }
 
 // roomRoutes is about rooms as a whole, and who is in them.
-// https://spec.matrix.org/v1.19/client-server-api/#guest-access says what guests may do.
+// https://spec.matrix.org/v1.19/client-server-api/#guest-access says what guests may do: they enter rooms by ID only.
 func (a *API) roomRoutes(r *httpapi.Router) {
 	both, limits := alsoR0{r}, a.limits
 
 	both.Post("/_matrix/client/v3/createRoom", user(a, limits.CreateRoom, a.createRoom))
-	both.Post("/_matrix/client/v3/join/{roomIDOrAlias}", guest(a, limits.Join, a.join))
+	both.Post("/_matrix/client/v3/join/{roomIDOrAlias}", user(a, limits.Join, a.join))
 	both.Post("/_matrix/client/v3/knock/{roomIDOrAlias}", user(a, limits.Join, a.knock))
 	both.Post("/_matrix/client/v3/rooms/{roomID}/join", guest(a, limits.Join, a.joinByID))
 	both.Post("/_matrix/client/v3/rooms/{roomID}/invite", user(a, limits.Invite, a.invite))

@@ -19,6 +19,10 @@ type Config struct {
 	// Where the server listens. The flag `--listen ADDR` and MYELIN_LISTEN replace the list by one plain listener
 	// that serves everything.
 	Listen []Listener `yaml:"listen"`
+	// Networks of reverse proxies, such as `10.0.0.0/8`, or single addresses. From there the header X-Forwarded-For is
+	// believed, which says whose request it is; rate limits and lists of devices go by that. The addresses of this
+	// machine itself are always believed.
+	TrustedProxies []string `yaml:"trusted_proxies"`
 	// The address at which clients reach this server. Empty: made from the first listener.
 	PublicURL string `yaml:"public_url"`
 	// What is answered below /.well-known/matrix.

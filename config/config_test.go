@@ -177,6 +177,8 @@ func TestValidate(t *testing.T) {
 		{"no burst", func(c *config.Config) { c.RateLimits.CreateRoom.Burst = -1 }, "rate_limits.create_room.burst"},
 		{"no uploads", func(c *config.Config) { c.Media.MaxUploadBytes = 0 }, "media.max_upload_bytes"},
 		{"cache below zero", func(c *config.Config) { c.Media.RemoteCacheBytes = -1 }, "media.remote_cache_bytes"},
+		{"proxy", func(c *config.Config) { c.TrustedProxies = []string{"10.0.0.0/8", "10.0.0.1", "proxy"} }, "trusted_proxies[2]"},
+		{"proxy of a zone", func(c *config.Config) { c.TrustedProxies = []string{"fe80::1%eth0"} }, "trusted_proxies[0]"},
 		{"content type", func(c *config.Config) { c.Media.AllowedTypes = []string{"image"} }, "media.allowed_types[0]"},
 		{"app service", func(c *config.Config) { c.AppServices = []string{""} }, "app_services[0]"},
 		{"mail server", func(c *config.Config) { c.SMTP.Address, c.SMTP.From = "mail", "a@b.org" }, "smtp.address"},
@@ -317,4 +319,13 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("loaded without an error, then %v", c.Validate())
 		}
 	})
+}
+
+func TestProxies(t *testing.T) {
+	c := config.Default()
+	c.TrustedProxies = []string{"10.1.2.3/8", "192.0.2.7", "::ffff:192.0.2.8", "2001:db8::/32"}
+	got := fmt.Sprint(c.Proxies())
+	if want := "[10.0.0.0/8 192.0.2.7/32 192.0.2.8/32 2001:db8::/32]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 }

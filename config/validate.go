@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"mime"
 	"net"
 	"net/mail"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -84,6 +87,11 @@ func (c Config) checkListeners(p *Problems) {
 }
 
 func (c Config) checkAddresses(p *Problems) {
+	for i, text := range c.TrustedProxies {
+		if _, err := network(text); err != nil {
+			p.add(index("trusted_proxies", i), "must be a network such as 10.0.0.0/8, or an address")
+		}
+	}
 	checkBaseURL(p, "public_url", c.PublicURL)
 	checkBaseURL(p, "well_known.client", c.WellKnown.Client)
 	if c.WellKnown.Server != "" {
@@ -102,6 +110,32 @@ func (c Config) checkAddresses(p *Problems) {
 			}
 		}
 	}
+}
+
+// Proxies are the networks of TrustedProxies.
+func (c Config) Proxies() []netip.Prefix {
+	networks := make([]netip.Prefix, 0, len(c.TrustedProxies))
+	for _, text := range c.TrustedProxies {
+		if n, err := network(text); err == nil { // Validate has told of the others
+			networks = append(networks, n)
+		}
+	}
+	return networks
+}
+
+// network reads a network; an address is one of its own.
+func network(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		if addr.Zone() != "" {
+			return netip.Prefix{}, errors.New("zones are of no use here")
+		}
+		return addr.Unmap().Prefix(addr.Unmap().BitLen())
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil || prefix.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("%q is no network", text)
+	}
+	return prefix.Masked(), nil
 }
 
 // roomVersion is the grammar of room versions. https://spec.matrix.org/v1.19/rooms/#room-version-grammar

@@ -67,12 +67,13 @@ func (x *exchange) readJSON(in any) error {
 	}
 	// What was read into may have outgrown the buffer; the larger one is kept.
 	*buf = *bytes.NewBuffer(raw[:0])
-	return decodeJSON(raw, in)
+	return Decode(raw, in)
 }
 
-// decodeJSON decodes an object into in, which keeps nothing of raw. No body at all is the empty object: clients leave it
-// out where every member is optional. The content type is not looked at, since many clients send none.
-func decodeJSON(raw []byte, in any) error {
+// Decode decodes an object into in, which keeps nothing of raw. No body at all is the empty object: clients leave it
+// out where every member is optional. The content type is not looked at, since many clients send none. Handlers call this
+// themselves only for a RawBody whose form depends on the rest of the request.
+func Decode(raw []byte, in any) error {
 	raw = bytes.TrimLeft(raw, " \t\r\n")
 	if len(raw) == 0 {
 		return nil

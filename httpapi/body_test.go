@@ -181,11 +181,11 @@ func TestBodyBreaksOff(t *testing.T) {
 func TestBuffersAreNotShared(t *testing.T) {
 	var first, second input
 	buf := []byte(`{"text":"aaaa","raw":"aaaa","deep":{"A":["aaaa"]}}`)
-	if err := decodeJSON(buf, &first); err != nil {
+	if err := Decode(buf, &first); err != nil {
 		t.Fatal(err)
 	}
 	copy(buf, `{"text":"bbbb","raw":"bbbb","deep":{"A":["bbbb"]}}`)
-	if err := decodeJSON(buf, &second); err != nil {
+	if err := Decode(buf, &second); err != nil {
 		t.Fatal(err)
 	}
 	if first.Text != "aaaa" || string(first.Raw) != `"aaaa"` || first.Deep.A[0] != "aaaa" {
@@ -199,7 +199,7 @@ func FuzzDecodeJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var in input
-		err := decodeJSON(raw, &in)
+		err := Decode(raw, &in)
 		var e *matrix.Error
 		if err != nil && !errors.As(err, &e) {
 			t.Errorf("got %v, want an error for the client", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,12 +17,25 @@ import (
 const roomsAtOnce = 8
 
 // ProfileChanged carries the profile of a user into the rooms that it is in.
+//
+// Two changes may be carried at once, the older one last. So the profile is read again afterwards, until it is the one
+// that was carried: whoever carried an old one finds the newer then.
 // https://spec.matrix.org/v1.19/client-server-api/#events-on-change-of-profile-information
 func (s *Server) ProfileChanged(ctx context.Context, user matrix.UserID) error {
 	shown, err := s.profileOf(ctx, user)
-	if err != nil {
-		return err
+	for err == nil {
+		failed := s.carry(ctx, user, shown)
+		carried := shown
+		shown, err = s.profileOf(ctx, user)
+		if maps.Equal(shown, carried) || err != nil {
+			return errors.Join(failed, err)
+		}
 	}
+	return err
+}
+
+// carry makes all rooms that a user is in show this profile.
+func (s *Server) carry(ctx context.Context, user matrix.UserID, shown profile) error {
 	change := memberChange{target: user, membership: event.Join, profile: shown}
 	return s.everywhere(ctx, user, func(ctx context.Context, m rooms.Membership) error {
 		if m.Membership != event.Join {

@@ -31,6 +31,7 @@ type parts struct {
 	ephemeral *ephemeral.Server
 	rooms     *roomserver.Server
 	sync      *syncapi.API
+	clients   *clientapi.API
 	listening *httpapi.Listening
 	control   *controlServer
 
@@ -116,7 +117,7 @@ func (p *parts) openPorts(context.Context) error {
 		return err
 	}
 	p.onClose(stop)
-	clients := clientapi.New(clientapi.Settings{
+	p.clients = clientapi.New(clientapi.Settings{
 		DB: p.db, Accounts: p.accounts, Rooms: p.rooms, Ephemeral: p.ephemeral, Limits: limits,
 		DefaultRoomVersion: p.config.DefaultRoomVersion, WellKnown: clientapi.WellKnown(p.config.WellKnown),
 		TURN: clientapi.TURN{
@@ -127,11 +128,11 @@ func (p *parts) openPorts(context.Context) error {
 	})
 	server := httpapi.New(httpapi.Settings{
 		APIs: []httpapi.API{
-			{Service: config.Client, Routes: clients.Routes},
+			{Service: config.Client, Routes: p.clients.Routes},
 			{Service: config.Client, Routes: p.sync.Routes},
-			{Service: config.Admin, Routes: clients.AdminRoutes},
+			{Service: config.Admin, Routes: p.clients.AdminRoutes},
 		},
-		Ready: p.ready, Metrics: metrics(), Log: p.log,
+		TrustedProxies: p.config.Proxies(), Ready: p.ready, Metrics: metrics(), Log: p.log,
 	})
 	if p.listening, err = server.Listen(p.config.Listen); err != nil {
 		return err
@@ -149,7 +150,7 @@ func (p *parts) run(ctx context.Context) error {
 	wake := func(ctx context.Context) error { return p.wake.run(ctx, p.bus) }
 	return runStages(ctx,
 		stage{p.listening.Run, p.control.Run},
-		stage{p.sync.Run, p.ephemeral.Run, p.accounts.Run, p.rooms.Run},
+		stage{p.sync.Run, p.clients.Run, p.ephemeral.Run, p.accounts.Run, p.rooms.Run},
 		stage{p.db.Run, wake},
 	)
 }

@@ -12,6 +12,11 @@ CREATE TABLE users (
 	erased         BOOLEAN NOT NULL   -- deactivated, and asked that others no longer see what was written
 );
 
+-- Accounts that have ended and may still be in rooms, which are left after the end is stored.
+CREATE TABLE departures (
+	user_id TEXT PRIMARY KEY
+);
+
 CREATE TABLE devices (
 	user_id      TEXT NOT NULL,
 	device_id    TEXT NOT NULL,

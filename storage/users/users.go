@@ -129,7 +129,8 @@ func (w SetPassword) Rows(it *storage.Item) {
 }
 
 // Deactivate ends an account: no token or device of it remains. With Erase its password, profile, account data and
-// filters go too; without, the password stays, so that who logs in with it can be told why this fails.
+// filters go too; without, the password stays, so that who logs in with it can be told why this fails. The user is
+// among the Departing until Departed.
 type Deactivate struct {
 	User  matrix.UserID
 	AtMS  int64
@@ -142,6 +143,7 @@ func (w Deactivate) Rows(it *storage.Item) {
 		UPDATE users
 		SET deactivated_ms = CASE WHEN deactivated_ms = 0 THEN $2 ELSE deactivated_ms END
 		WHERE user_id = $1`, w.User, w.AtMS)
+	it.Insert(departuresTable, w.User)
 	RemoveAllDevices{User: w.User}.Rows(it)
 	it.Exec(`DELETE FROM login_tokens WHERE user_id = $1`, w.User)
 	if !w.Erase {
@@ -152,6 +154,26 @@ func (w Deactivate) Rows(it *storage.Item) {
 	it.Exec(`UPDATE profiles SET value = NULL, position = $2 WHERE user_id = $1 AND value IS NOT NULL`, w.User, at)
 	it.Exec(`DELETE FROM account_data WHERE user_id = $1`, w.User)
 	it.Exec(`DELETE FROM filters WHERE user_id = $1`, w.User)
+}
+
+var departuresTable = &storage.Table{
+	Name:       "departures",
+	Columns:    []storage.Column{{Name: "user_id", Type: storage.Text}},
+	Key:        []string{"user_id"},
+	OnConflict: storage.Ignore,
+}
+
+// Departed says that a user whose account has ended is in no room any more.
+type Departed struct{ User matrix.UserID }
+
+// Rows implements storage.Write.
+func (w Departed) Rows(it *storage.Item) {
+	it.Exec(`DELETE FROM departures WHERE user_id = $1`, w.User)
+}
+
+// Departing returns up to limit users whose account has ended and who may still be in rooms.
+func Departing(ctx context.Context, q storage.Querier, limit int) ([]matrix.UserID, error) {
+	return storage.Collect[matrix.UserID](ctx, q, `SELECT user_id FROM departures ORDER BY user_id LIMIT $1`, limit)
 }
 
 func errNoUser(u matrix.UserID) error {

@@ -260,7 +260,17 @@ func TestDeactivate(t *testing.T) {
 			}
 			return fmt.Sprint(len(profile), len(data), filters)
 		}
+		departing := func(want ...matrix.UserID) {
+			s.t.Helper()
+			if got, err := users.Departing(s.ctx, s, 10); !slices.Equal(got, want) || err != nil {
+				s.t.Errorf("departing: got %v and %v, want %v", got, err, want)
+			}
+		}
+		departing()
 		s.commit(users.Deactivate{User: alice, AtMS: 7}, nil)
+		departing(alice)
+		s.commit(users.Departed{User: alice}, nil)
+		departing()
 		if got := left(alice); got != "1 1 1" || s.owner(1).Account != "" {
 			s.t.Errorf("deactivated: got %s, want all but the devices", got)
 		}
