@@ -35,7 +35,8 @@ type Settings struct {
 // API answers /sync.
 type API struct {
 	Settings
-	hub *hub
+	hub     *hub
+	filters filterTexts
 }
 
 // New returns an API. It answers while Run runs.

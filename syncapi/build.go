@@ -2,6 +2,8 @@ package syncapi
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/myelin-chat/myelin/event"
@@ -20,7 +22,7 @@ type builder struct {
 	look    glance
 	form    view.Form
 	counted int64 // typing and presence are told up to here
-	typing  map[matrix.RoomID]bool
+	typing  []matrix.RoomID // whose typists changed
 	data    accountData
 	ignored map[matrix.UserID]bool
 	met     map[matrix.UserID]bool // who came into a room of the user's, or whose room it came into
@@ -29,40 +31,45 @@ type builder struct {
 }
 
 // since is where the client stands; 0 if it knows nothing.
-func (b *builder) since() storage.Position { return b.req.since.Position }
+func (b *builder) since() storage.Position { return b.req.told.Position }
 
 // sameBoot says whether the client was told of typing and presence by this process.
-func (b *builder) sameBoot() bool { return b.req.since.Boot == b.api.Ephemeral.Boot() }
+func (b *builder) sameBoot() bool { return b.req.told.Boot == b.api.Ephemeral.Boot() }
 
-// build makes the answer as of now, and says whether anything is in it.
-func (a *API) build(ctx context.Context, u *user, r *request) (body []byte, something bool, err error) {
+// built is an answer.
+type built struct {
+	body      []byte
+	token     view.SyncToken // the one in body
+	something bool           // there is anything in it
+}
+
+// build makes the answer as of now.
+func (a *API) build(ctx context.Context, u *user, r *request) (built, error) {
 	b := &builder{
 		api: a, user: u, req: r, counted: a.Ephemeral.Counter(),
 		form: view.Form{Now: a.Now(), Federation: r.filter.EventFormat == "federation", Fields: r.filter.EventFields},
 	}
 	b.typing = b.typingRooms()
 	if err := b.glance(ctx); err != nil {
-		return nil, false, err
+		return built{}, err
 	}
-	if len(b.look.rooms) > 0 {
-		if err := b.prepare(ctx); err != nil {
-			return nil, false, err
-		}
+	if err := b.prepare(ctx); err != nil {
+		return built{}, err
 	}
 	for _, s := range b.look.rooms {
 		if err := b.room(ctx, s); err != nil {
-			return nil, false, err
+			return built{}, err
 		}
 	}
 	if err := b.presence(ctx); err != nil {
-		return nil, false, err
+		return built{}, err
 	}
 	b.globalData()
 	token := view.SyncToken{
 		Incarnation: a.DB.Incarnation(), Position: b.look.position, ToDevice: b.look.position,
 		Boot: a.Ephemeral.Boot(), Ephemeral: b.counted,
 	}
-	return b.out.body(token), b.out.something(), nil
+	return built{b.out.body(token), token, b.out.something()}, nil
 }
 
 // glance looks at the hub, and reads the account data that changed, until both
@@ -84,15 +91,11 @@ func (b *builder) glance(ctx context.Context) error {
 				return err
 			}
 		}
-		if all || hub.addRooms(b.user, &b.look, b.alsoWanted) {
+		more := slices.AppendSeq(slices.Clone(b.typing), maps.Keys(b.data.rooms))
+		if all || len(more) == 0 || hub.addRooms(b.user, &b.look, more) {
 			return nil
 		}
 	}
-}
-
-// alsoWanted says whether a room belongs in the answer though nothing in its log moved.
-func (b *builder) alsoWanted(room matrix.RoomID) bool {
-	return b.typing[room] || len(b.data.rooms[room]) > 0
 }
 
 func (b *builder) readAccountData(ctx context.Context) error {
@@ -110,7 +113,12 @@ func (b *builder) readAccountData(ctx context.Context) error {
 // prepare reads what rooms need.
 func (b *builder) prepare(ctx context.Context) (err error) {
 	if b.req.filter.Room.State.LazyLoadMembers && !b.req.filter.Room.State.IncludeRedundantMembers {
-		b.lazy = b.user.lazyMembers(b.req.by.Device, b.since())
+		b.lazy = b.user.lazyMembers(b.req.by.Device, lazyMembers{
+			filter: b.req.filter, since: b.req.since.Position, upTo: b.look.position,
+		})
+	}
+	if len(b.look.rooms) == 0 {
+		return nil
 	}
 	b.ignored, err = b.api.ignoredBy(ctx, b.user, b.look.news)
 	return err

@@ -85,16 +85,12 @@ func ignoredUsers(content []byte) map[matrix.UserID]bool {
 }
 
 // typingRooms returns the rooms whose typists changed since the token.
-func (b *builder) typingRooms() map[matrix.RoomID]bool {
+func (b *builder) typingRooms() []matrix.RoomID {
 	var since int64
 	if b.sameBoot() {
-		since = b.req.since.Ephemeral
+		since = b.req.told.Ephemeral
 	}
-	changed := map[matrix.RoomID]bool{}
-	for _, room := range b.api.Ephemeral.TypingSince(since) {
-		changed[room] = true
-	}
-	return changed
+	return b.api.Ephemeral.TypingSince(since)
 }
 
 // roomEphemeral returns the typing notice and the receipts of a room.
@@ -120,9 +116,12 @@ func (b *builder) roomEphemeral(ctx context.Context, s sight, fresh bool) (list,
 // appendTyping adds who types. A client that heard of typing from another life of
 // this process is told even that nobody does.
 func (b *builder) appendTyping(l list, room matrix.RoomID, fresh bool) list {
-	typists, _ := b.api.Ephemeral.Typing(room)
 	resent := !b.sameBoot() && !b.req.initial && !fresh
-	if !b.typing[room] && !resent || fresh && len(typists) == 0 {
+	if !resent && !fresh && !slices.Contains(b.typing, room) {
+		return l
+	}
+	typists, _ := b.api.Ephemeral.Typing(room)
+	if fresh && len(typists) == 0 {
 		return l
 	}
 	l = append(l.next(), `{"content":{"user_ids":[`...)
@@ -135,6 +134,9 @@ func (b *builder) appendTyping(l list, room matrix.RoomID, fresh bool) list {
 	return append(l, `]},"type":"m.typing"}`...)
 }
 
+// privateReceipt is the type that only its user is told of.
+const privateReceipt = "m.read.private"
+
 // receipts returns what was read since the token, as far as this user may know.
 func (b *builder) receipts(ctx context.Context, s sight, fresh bool) ([]rooms.Receipt, error) {
 	span := rooms.Span{After: b.since(), UpTo: b.look.position}
@@ -142,6 +144,9 @@ func (b *builder) receipts(ctx context.Context, s sight, fresh bool) ([]rooms.Re
 		span.After = 0
 	}
 	found, ok := s.receiptsIn(span)
+	if ok && len(found) == 0 {
+		return nil, nil
+	}
 	if !ok {
 		var err error
 		if found, err = rooms.Receipts(ctx, b.api.DB, s.RoomNum, span); err != nil {
@@ -159,7 +164,7 @@ func (b *builder) receipts(ctx context.Context, s sight, fresh bool) ([]rooms.Re
 	mine := make([]rooms.Receipt, 0, len(found))
 	for _, r := range slices.Backward(found) {
 		key := whose{r.User, r.Type, r.Thread}
-		if !latest[key] && (r.Type != "m.read.private" || r.User == b.user.id) {
+		if !latest[key] && (r.Type != privateReceipt || r.User == b.user.id) {
 			mine = append(mine, r)
 		}
 		latest[key] = true

@@ -1,12 +1,12 @@
 package syncapi
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/ephemeral"
 	"github.com/myelin-chat/myelin/storage"
@@ -23,6 +23,10 @@ const (
 
 // hub is the recent past in memory. Everything up to position has been taken in.
 // What a room or user did before it got its entry, only the database knows.
+//
+// A room has an entry while somebody with a client is in it; a user, while it has
+// a client. Of a loaded user, room.users is always right as of position, and each
+// place of its own that is not stale is.
 type hub struct {
 	db   *storage.DB
 	kick chan struct{} // capacity 1
@@ -76,39 +80,59 @@ func (h *hub) step() bool {
 		return false
 	}
 	news, complete := h.db.Since(h.at(), newsAtOnce)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !complete {
-		h.startAfresh()
-	}
-	woken := map[*user]struct{}{}
-	for _, n := range news {
-		if complete {
-			h.take(n, woken)
-			h.position = n.Position
-		}
-	}
-	if len(news) > 0 || !complete {
-		close(h.moved)
-		h.moved = make(chan struct{})
-	}
-	for u := range woken {
-		u.wake()
+	for _, u := range h.takeAll(news, complete) {
+		u.wake() // without the lock, which is the first thing the woken want
 	}
 	return len(news) == newsAtOnce
 }
 
+// takeAll takes in a batch of news, or starts afresh if it is not complete, and
+// returns whom it concerns.
+func (h *hub) takeAll(news []storage.News, complete bool) []*user {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := batch{after: h.position}
+	if !complete {
+		h.startAfresh(&b)
+	}
+	for _, n := range news {
+		if complete {
+			h.take(n, &b)
+			h.position = n.Position
+		}
+	}
+	if h.position != b.after {
+		close(h.moved)
+		h.moved = make(chan struct{})
+	}
+	return b.concerned
+}
+
+// batch gathers whom some news concern, each once.
+type batch struct {
+	after     storage.Position // of the hub before the batch
+	concerned []*user
+}
+
+// add notes that something at position at concerns u.
+func (b *batch) add(u *user, at storage.Position) {
+	if u.moved <= b.after {
+		b.concerned = append(b.concerned, u)
+	}
+	u.moved = at
+}
+
 // startAfresh forgets everything, as the memory of the log does not reach back
 // far enough to go on. Everybody is woken, and served from the database.
-func (h *hub) startAfresh() {
+func (h *hub) startAfresh(b *batch) {
 	h.position = h.db.Position()
 	h.generation++
 	h.bytes = 0
 	clear(h.rooms)
 	clear(h.byID)
 	for _, u := range h.users {
-		u.places, u.loaded, u.news = nil, false, h.position
-		u.wake()
+		u.places, u.stale, u.loaded, u.news = nil, nil, false, h.position
+		b.add(u, h.position)
 	}
 }
 
@@ -136,66 +160,73 @@ func (h *hub) reach(ctx context.Context, p storage.Position) error {
 	}
 }
 
-// take files one piece of news, and adds the users it concerns to woken.
-func (h *hub) take(n storage.News, woken map[*user]struct{}) {
+// take files one piece of news, and adds the users it concerns to b.
+func (h *hub) take(n storage.News, b *batch) {
 	switch v := n.Value.(type) {
 	case *rooms.Event:
-		h.takeEvent(v.At(n.Position), woken)
-		return
+		h.takeEvent(v.At(n.Position), b)
 	case rooms.Receipt:
-		if r := h.room(v.RoomNum, n.Room); r.last < n.Position {
-			v.Position = n.Position
-			r.addReceipt(v)
-			r.wakeAll(woken)
-		}
-		return
+		h.takeReceipt(v, n, b)
 	case rooms.Membership:
 		v.Position = n.Position
-		h.takeMembership(v, woken)
+		h.takeMembership(v, b)
+	default:
+		if u := h.users[n.User]; u != nil {
+			u.news = n.Position
+			b.add(u, n.Position)
+		}
+	}
+}
+
+// takeReceipt files a receipt. A private one concerns its user alone.
+// https://spec.matrix.org/v1.19/client-server-api/#private-read-receipts
+func (h *hub) takeReceipt(v rooms.Receipt, n storage.News, b *batch) {
+	v.Position = n.Position
+	r := h.room(v.RoomNum, n.Room)
+	r.addReceipt(v)
+	if v.Type != privateReceipt {
+		r.concerns(n.Position, b)
 		return
 	}
-	if u := h.users[n.User]; u != nil {
-		u.news = n.Position
-		woken[u] = struct{}{}
+	if u := h.users[v.User]; u != nil {
+		b.add(u, n.Position)
 	}
 }
 
 // takeEvent files an event in its room.
-func (h *hub) takeEvent(e *rooms.Event, woken map[*user]struct{}) {
+func (h *hub) takeEvent(e *rooms.Event, b *batch) {
 	r := h.room(e.RoomNum, e.RoomID)
 	h.bytes += r.add(e)
 	if len(e.Redacted) > 0 {
 		h.bytes -= r.forgetEvents() // what was kept of the redacted is out of date
 	}
-	r.wakeAll(woken)
+	r.concerns(e.Position, b)
 	if target := e.Target(); target != "" {
 		h.takeMembership(rooms.Membership{
 			RoomNum: e.RoomNum, User: target, Membership: e.Membership(), Position: e.Position,
-		}, woken)
+		}, b)
 	}
-	if h.bytes > ringBudget {
-		h.shrink(r)
-	}
+	h.shrink(r)
 }
 
 // takeMembership notes that a user's place in a room is another now. What it is
 // exactly, the next sync of the user reads from the database.
-func (h *hub) takeMembership(m rooms.Membership, woken map[*user]struct{}) {
+func (h *hub) takeMembership(m rooms.Membership, b *batch) {
 	u := h.users[m.User]
 	if u == nil {
 		return
 	}
-	if u.places != nil {
-		u.places[m.RoomNum] = place{stale: true, changed: m.Position}
+	b.add(u, m.Position)
+	if u.places == nil {
+		return // what is read later has it
 	}
+	if u.stale == nil {
+		u.stale = map[int64]storage.Position{}
+	}
+	u.stale[m.RoomNum] = m.Position
 	if r := h.rooms[m.RoomNum]; r != nil {
-		if m.Membership == event.Join {
-			r.users[u] = struct{}{}
-		} else {
-			delete(r.users, u)
-		}
+		r.put(u, m.Membership)
 	}
-	woken[u] = struct{}{}
 }
 
 // room returns what is kept of a room, made if it is new: nothing that happened
@@ -218,9 +249,7 @@ func (h *hub) learn(p passage) {
 		return
 	}
 	h.bytes += r.prepend(p)
-	if h.bytes > ringBudget {
-		h.shrink(r)
-	}
+	h.shrink(r)
 }
 
 // learnReceipts notes all the receipts of a room up to a position.
@@ -245,21 +274,24 @@ func (h *hub) learnSummary(roomNum int64, sum *summary, at storage.Position) {
 	}
 }
 
-// shrink empties the rings that were used least lately, all but that of keep,
-// until half the budget is free.
+// shrink keeps the rings within their budget. It empties those that were used
+// least lately, all but that of keep, until half the budget is free.
 func (h *hub) shrink(keep *room) {
-	for h.bytes > ringBudget/2 {
-		var oldest *room
-		for _, r := range h.rooms {
-			if r != keep && r.bytes > 0 && (oldest == nil || r.last < oldest.last) {
-				oldest = r
-			}
+	if h.bytes <= ringBudget {
+		return
+	}
+	var full []*room
+	for _, r := range h.rooms {
+		if r != keep && r.bytes > 0 {
+			full = append(full, r)
 		}
-		if oldest == nil {
-			h.bytes -= keep.forgetEvents()
+	}
+	slices.SortFunc(full, func(a, b *room) int { return cmp.Compare(a.last, b.last) })
+	for _, r := range append(full, keep) {
+		if h.bytes <= ringBudget/2 {
 			return
 		}
-		h.bytes -= oldest.forgetEvents()
+		h.bytes -= r.forgetEvents()
 	}
 }
 
@@ -293,21 +325,19 @@ func (h *hub) ephemeralMoved(c ephemeral.Change) {
 
 // neighbours adds to found the users with a client who share a room with u.
 func (h *hub) neighbours(u *user, found map[*user]struct{}) {
-	for num := range u.places {
-		r := h.rooms[num]
-		if r == nil {
+	for _, p := range u.places {
+		if !p.joined(u) {
 			continue
 		}
-		if _, joined := r.users[u]; !joined {
-			continue
-		}
-		for other := range r.users {
+		for other := range p.room.users {
 			found[other] = struct{}{}
 		}
 	}
 }
 
-// sweep forgets users who have had no sync in flight for a while.
+// sweep forgets users who have had no sync in flight for a while, and rooms that
+// nobody with a client is in. What happened in them till they get another entry,
+// the database knows.
 func (h *hub) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -316,10 +346,22 @@ func (h *hub) sweep(now time.Time) {
 			continue
 		}
 		delete(h.users, id)
-		for num := range u.places {
+		for _, p := range u.places {
+			if p.room != nil {
+				delete(p.room.users, u)
+			}
+		}
+		for num := range u.stale {
 			if r := h.rooms[num]; r != nil {
 				delete(r.users, u)
 			}
+		}
+	}
+	for num, r := range h.rooms {
+		if len(r.users) == 0 {
+			h.bytes -= r.bytes
+			delete(h.rooms, num)
+			delete(h.byID, r.id)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/myelin-chat/myelin/event"
@@ -15,9 +16,29 @@ import (
 type stretch struct {
 	sight
 	v     *view.Viewer
-	span  rooms.Span // After is 0 if the room is new to the client
-	fresh bool       // the client knows nothing of the room
-	again bool       // fresh, though the client may remember an earlier stay
+	span  rooms.Span       // After is 0 if the room is new to the client
+	known storage.Position // where the client last knew the room's state; 0: nowhere
+	fresh bool             // the client knows nothing of the timeline, or not of all between
+	again bool             // fresh, though the client may remember an earlier stay
+	whole bool             // the client is to have all of the state
+}
+
+// stretch finds what the client is to be told of a room, up to a position: what
+// happened since its token, or everything if the user was not in the room from
+// then on.
+func (b *builder) stretch(s sight, v *view.Viewer, upTo storage.Position) stretch {
+	p := stretch{sight: s, v: v, span: rooms.Span{After: b.since(), UpTo: upTo}, again: b.req.lost}
+	if !b.req.initial && (s.Position <= b.since() || v.JoinedAt(b.since())) {
+		p.known = b.since()
+	}
+	if !b.req.initial && s.Position > b.since() {
+		p.again = !v.StayedSince(b.since())
+	}
+	if p.fresh = b.req.initial || p.again; p.fresh {
+		p.span.After = 0
+	}
+	p.whole = p.fresh || b.req.fullState
+	return p
 }
 
 // joined adds a room that the user is in.
@@ -26,12 +47,7 @@ func (b *builder) joined(ctx context.Context, s sight) error {
 	if err != nil {
 		return err
 	}
-	p := stretch{sight: s, v: v, span: rooms.Span{After: b.since(), UpTo: b.look.position}}
-	p.again = !b.req.initial && s.Position > b.since() && !v.JoinedAt(b.since())
-	p.fresh = b.req.initial || p.again
-	if p.fresh {
-		p.span.After = 0
-	}
+	p := b.stretch(s, v, b.look.position)
 	t, err := b.timeline(ctx, p)
 	if err != nil {
 		return err
@@ -47,14 +63,14 @@ func (b *builder) joined(ctx context.Context, s sight) error {
 		return err
 	}
 	if len(section) > len("{") || p.fresh {
-		b.out.join.add(s.Room, append(section, '}'))
+		b.out.join.add(s.Room, b.finish(section))
 	}
 	return nil
 }
 
 // section writes what joined and left rooms have in common, without the closing brace.
 func (b *builder) section(ctx context.Context, p stretch, t timeline) ([]byte, error) {
-	dst := append(make([]byte, 0, sectionBytes(p)), '{')
+	dst := append(make([]byte, 0, sectionBytes(p, t)), '{')
 	state, moved, err := b.state(ctx, p, t)
 	if err != nil {
 		return nil, err
@@ -72,29 +88,44 @@ func (b *builder) section(ctx context.Context, p stretch, t timeline) ([]byte, e
 			return nil, err
 		}
 	}
+	return b.appendState(ctx, dst, p, state)
+}
+
+// appendState writes the state section, unless it is empty.
+func (b *builder) appendState(ctx context.Context, dst []byte, p stretch, state []view.Seen) ([]byte, error) {
 	if len(state) == 0 {
 		return dst, nil
 	}
 	name := "state"
 	if b.req.stateAfter {
-		name = "state_after"
+		name = stateAfter
 	}
-	dst = appendName(dst, name)
-	dst = append(dst, `{"events":`...)
+	dst = append(appendName(dst, name), `{"events":`...)
 	form := b.form
 	form.NoPrevious = true
-	if dst, err = p.v.Append(ctx, dst, state, form); err != nil {
-		return nil, err
+	dst, err := p.v.Append(ctx, dst, state, form)
+	return append(dst, '}'), err
+}
+
+const stateAfter = "state_after"
+
+// finish closes the section of a room. One that has no state_after gets an empty
+// one if the client asked for it: else it would take the timeline for state.
+func (b *builder) finish(section []byte) []byte {
+	if b.req.stateAfter && canonical.Get(append(section, '}'), stateAfter) == nil {
+		section = append(appendName(section, stateAfter), `{"events":[]}`...)
 	}
-	return append(dst, '}'), nil
+	return append(section, '}')
 }
 
 // sectionBytes is about how long the section of a room becomes.
-func sectionBytes(p stretch) int {
-	if p.fresh {
-		return 8 << 10
+func sectionBytes(p stretch, t timeline) int {
+	const beside, member, each = 256, 256, 640
+	size := beside + each*len(t.events)
+	if p.whole {
+		size += 8 << 10
 	}
-	return 1 << 10
+	return size + member
 }
 
 // appendName writes the name of the next member of an object.
@@ -130,29 +161,28 @@ func (b *builder) addUnlogged(ctx context.Context, dst []byte, p stretch) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	for _, part := range []struct {
-		name  string
-		items list
-	}{{"ephemeral", passing}, {"account_data", data}} {
-		if len(part.items) == 0 {
-			continue
-		}
-		dst = appendName(dst, part.name)
-		dst = append(dst, `{"events":[`...)
-		dst = append(dst, part.items...)
-		dst = append(dst, "]}"...)
-	}
-	return dst, nil
+	return appendItems(appendItems(dst, "ephemeral", passing), "account_data", data), nil
 }
 
-// moves says whether any of events changes a membership.
-func moves(events []view.Seen) bool {
-	for _, e := range events {
-		if e.Type == event.TypeMember {
-			return true
-		}
+// appendItems writes a member {"events": [...]} of a room, unless it is empty.
+func appendItems(dst []byte, name string, items list) []byte {
+	if len(items) == 0 {
+		return dst
 	}
-	return false
+	dst = append(appendName(dst, name), `{"events":[`...)
+	dst = append(dst, items...)
+	return append(dst, "]}"...)
+}
+
+// moves says whether any of events may change the room's summary.
+func moves(events []view.Seen) bool {
+	return slices.ContainsFunc(events, func(e view.Seen) bool { return names(e.Event) })
+}
+
+// names says whether an event may change what a room without a name is called by,
+// or that it has none.
+func names(e *rooms.Event) bool {
+	return e.IsState() && (e.Type == event.TypeMember || e.Type == typeName || e.Type == typeCanonicalAlias)
 }
 
 // left adds a room that the user was in, or was invited to, and is no longer.
@@ -162,14 +192,10 @@ func (b *builder) left(ctx context.Context, s sight) error {
 		return err
 	}
 	until, stayed := v.Left()
-	joinedAtToken := !b.req.initial && v.JoinedAt(b.since())
-	p := stretch{sight: s, v: v, span: rooms.Span{After: b.since(), UpTo: until}, fresh: !joinedAtToken}
-	if p.fresh {
-		p.span.After = 0
-	}
 	if !stayed || (!b.req.initial && until <= b.since()) {
-		return b.leftUnseen(ctx, p)
+		return b.leftUnseen(ctx, stretch{sight: s, v: v})
 	}
+	p := b.stretch(s, v, until)
 	t, err := b.timeline(ctx, p)
 	if err != nil {
 		return err
@@ -178,7 +204,11 @@ func (b *builder) left(ctx context.Context, s sight) error {
 	if err != nil {
 		return err
 	}
-	b.out.leave.add(s.Room, append(section, '}'))
+	data, err := b.roomData(ctx, s.Room, p.fresh)
+	if err != nil {
+		return err
+	}
+	b.out.leave.add(s.Room, b.finish(appendItems(section, "account_data", data)))
 	return nil
 }
 
@@ -189,15 +219,20 @@ func (b *builder) leftUnseen(ctx context.Context, p stretch) error {
 	if err != nil {
 		return err
 	}
-	t := timeline{before: view.At(storage.Position(0))}
-	for _, e := range found {
-		t.events = append(t.events, view.Seen{Event: e, Membership: e.Membership()})
-		t.before = view.Before(e)
+	own := view.Seen{Event: found[0], Membership: found[0].Membership()}
+	t := timeline{before: view.Before(own.Event)}
+	if f := &b.req.filter.Room.Timeline; f.WantsRoom(p.Room) && f.WantsEvent(own.Event.Event) {
+		t.events = []view.Seen{own}
 	}
 	section, err := b.appendTimeline(ctx, []byte{'{'}, p, t)
 	if err != nil {
 		return err
 	}
-	b.out.leave.add(p.Room, append(section, '}'))
+	if b.req.stateAfter {
+		if section, err = b.appendState(ctx, section, p, []view.Seen{own}); err != nil {
+			return err
+		}
+	}
+	b.out.leave.add(p.Room, b.finish(section))
 	return nil
 }

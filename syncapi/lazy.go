@@ -1,7 +1,6 @@
 package syncapi
 
 import (
-	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/view"
 	"github.com/myelin-chat/myelin/storage"
@@ -10,48 +9,56 @@ import (
 // Limits of what is remembered of lazily loaded members. Forgetting is harmless:
 // a member is sent again.
 const (
-	maxLazyDevices = 32      // of one user
-	maxLazyMembers = 100_000 // of one device
+	maxLazyDevices = 32     // of one user
+	maxLazyMembers = 20_000 // of one device
 )
 
-// lazyMembers remembers which member events a device has been sent, so that they
-// are not sent with each of its member's messages.
+// lazyMembers remembers which member events a device has been sent, by number, so
+// that they are not sent with each of their member's messages.
 type lazyMembers struct {
-	since storage.Position     // the token of the answer before
-	sent  map[lazyMember]int64 // event number
-	fresh map[lazyMember]int64 // in the answer to since: counts once the client moves on
+	filter *view.Filter
+	since  storage.Position   // the token of the answer that is made, or was made last,
+	upTo   storage.Position   // and the one in it
+	sent   map[int64]struct{} // what the client had at since
+	fresh  []int64            // what the answer adds: counts once the client comes with its token
 }
 
-type lazyMember struct {
-	room int64
-	user matrix.UserID
-}
-
-// lazyMembers returns what a device was sent up to since. A client that comes with
-// an older token may have lost an answer, so nothing is taken for known.
-func (u *user) lazyMembers(device matrix.DeviceID, since storage.Position) *lazyMembers {
+// lazyMembers returns what a device has, for an answer from the client's token up
+// to another. Only who comes with the token of the last answer surely has it; who
+// comes with that before may have lost it; of anybody else nothing is known.
+func (u *user) lazyMembers(device matrix.DeviceID, next lazyMembers) *lazyMembers {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	kept := u.lazy[device]
-	if kept == nil || since < kept.since || since == 0 || len(kept.sent) > maxLazyMembers {
-		if u.lazy == nil || len(u.lazy) >= maxLazyDevices {
-			u.lazy = map[matrix.DeviceID]*lazyMembers{}
-		}
-		kept = &lazyMembers{sent: map[lazyMember]int64{}}
-		u.lazy[device] = kept
+	last := u.lazy[device]
+	if last == nil || last.filter != next.filter || next.since == 0 || len(last.sent) > maxLazyMembers {
+		last = &lazyMembers{}
 	}
-	next := &lazyMembers{since: since, sent: kept.sent, fresh: map[lazyMember]int64{}}
-	if since > kept.since {
-		for member, num := range kept.fresh {
-			next.sent[member] = num
+	switch {
+	case next.since == last.upTo && next.since > last.since:
+		next.sent = last.sent
+		for _, num := range last.fresh {
+			next.remember(num)
 		}
+	case next.since == last.since:
+		next.sent = last.sent
 	}
-	u.lazy[device] = next
-	return next
+	last.sent = nil // a request that is still at work on it takes nothing for known
+	if u.lazy == nil || len(u.lazy) >= maxLazyDevices && u.lazy[device] == nil {
+		u.lazy = map[matrix.DeviceID]*lazyMembers{}
+	}
+	u.lazy[device] = &next
+	return &next
+}
+
+func (l *lazyMembers) remember(num int64) {
+	if l.sent == nil {
+		l.sent = map[int64]struct{}{}
+	}
+	l.sent[num] = struct{}{}
 }
 
 // dropSent leaves out of state the members that the client has been sent before,
-// and those the timeline itself brings, and remembers the others.
+// unless it wants the whole state, and notes those that it is sent now.
 func (b *builder) dropSent(p stretch, t timeline, state []view.Seen) []view.Seen {
 	if b.lazy == nil {
 		return state
@@ -60,18 +67,17 @@ func (b *builder) dropSent(p stretch, t timeline, state []view.Seen) []view.Seen
 	defer b.user.mu.Unlock()
 	kept := state[:0]
 	for _, e := range state {
-		member := lazyMember{p.RoomNum, e.Target()}
-		if e.Type == event.TypeMember && !p.fresh && b.lazy.sent[member] == e.Num {
-			continue
-		}
-		if e.Type == event.TypeMember {
-			b.lazy.fresh[member] = e.Num
+		if e.Target() != "" {
+			if _, sent := b.lazy.sent[e.Num]; sent && !p.whole {
+				continue
+			}
+			b.lazy.fresh = append(b.lazy.fresh, e.Num)
 		}
 		kept = append(kept, e)
 	}
 	for _, e := range t.events {
-		if e.Type == event.TypeMember && e.IsState() {
-			b.lazy.fresh[lazyMember{p.RoomNum, e.Target()}] = e.Num
+		if e.Target() != "" {
+			b.lazy.fresh = append(b.lazy.fresh, e.Num)
 		}
 	}
 	return kept

@@ -17,7 +17,7 @@ import (
 func (b *builder) presence(ctx context.Context) error {
 	var since int64
 	if b.sameBoot() && !b.req.initial {
-		since = b.req.since.Ephemeral
+		since = b.req.told.Ephemeral
 	}
 	var failed error
 	found := b.api.Ephemeral.PresenceSince(since, func(other matrix.UserID) bool {
@@ -58,12 +58,9 @@ func (b *builder) meet(ctx context.Context, p stretch, shown []view.Seen) error 
 	if b.req.initial {
 		return nil // presence is told of everybody
 	}
-	if b.met == nil {
-		b.met = map[matrix.UserID]bool{}
-	}
 	for _, e := range shown {
-		if target := e.Target(); target != "" && target != b.user.id && e.Event.Membership() == event.Join {
-			b.met[target] = true
+		if e.Target() != "" && e.Event.Membership() == event.Join {
+			b.meetUser(e.Target())
 		}
 	}
 	if !p.again {
@@ -71,11 +68,18 @@ func (b *builder) meet(ctx context.Context, p stretch, shown []view.Seen) error 
 	}
 	members, err := rooms.MembersOf(ctx, b.api.DB, p.RoomNum, event.Join)
 	for _, m := range members[:min(len(members), maxMet)] {
-		if m.User != b.user.id {
-			b.met[m.User] = true
-		}
+		b.meetUser(m.User)
 	}
 	return err
+}
+
+func (b *builder) meetUser(other matrix.UserID) {
+	if b.met == nil {
+		b.met = map[matrix.UserID]bool{}
+	}
+	if other != b.user.id {
+		b.met[other] = true
+	}
 }
 
 // shares says whether two users are in a room together. A user counts as its own company.

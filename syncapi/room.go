@@ -3,6 +3,7 @@ package syncapi
 import (
 	"slices"
 
+	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
@@ -100,9 +101,19 @@ func (r *room) addReceipt(v rooms.Receipt) {
 	}
 }
 
-func (r *room) wakeAll(woken map[*user]struct{}) {
+// concerns notes that something at a position concerns everybody in the room.
+func (r *room) concerns(at storage.Position, b *batch) {
 	for u := range r.users {
-		woken[u] = struct{}{}
+		b.add(u, at)
+	}
+}
+
+// put notes whether a user is in the room.
+func (r *room) put(u *user, m event.Membership) {
+	if m == event.Join {
+		r.users[u] = struct{}{}
+	} else {
+		delete(r.users, u)
 	}
 }
 
@@ -152,6 +163,11 @@ type glimpse struct {
 	receipts    []rooms.Receipt
 	receiptFrom storage.Position
 	summary     *summary
+}
+
+// unknown is a room of which nothing up to a position is in memory.
+func unknown(at storage.Position) glimpse {
+	return glimpse{from: at, eventsFrom: at, rootsFrom: at, receiptFrom: at}
 }
 
 func (r *room) glimpse() glimpse {

@@ -19,19 +19,23 @@ import (
 //
 // It also says whether memberships are among what changed.
 func (b *builder) state(ctx context.Context, p stretch, t timeline) (state []view.Seen, moved bool, err error) {
-	whole := p.fresh || b.req.fullState
-	if !b.req.filter.Room.State.WantsRoom(p.Room) || !whole && p.still(p.span.After, p.span.UpTo) && !b.lazily() {
+	if !b.req.filter.Room.State.WantsRoom(p.Room) {
 		return nil, false, nil
 	}
-	changed, err := b.changed(ctx, p, t, whole)
-	if err != nil {
-		return nil, false, err
+	var changed []*rooms.Event
+	if p.whole || !p.still(p.span.After, p.span.UpTo) {
+		if changed, err = b.changed(ctx, p, t); err != nil {
+			return nil, false, err
+		}
 	}
-	moved = slices.ContainsFunc(changed, func(e *rooms.Event) bool { return e.Target() != "" })
+	moved = slices.ContainsFunc(changed, names)
 	if b.lazily() {
 		if changed, err = b.withSenders(ctx, p, t, changed); err != nil {
 			return nil, false, err
 		}
+	}
+	if len(changed) == 0 {
+		return nil, moved, nil
 	}
 	seen := make([]view.Seen, 0, len(changed))
 	for _, e := range changed {
@@ -54,11 +58,9 @@ func (g *glimpse) still(from, to storage.Position) bool {
 }
 
 // changed returns the state that differs between the token and the place where
-// the state section stands.
-func (b *builder) changed(ctx context.Context, p stretch, t timeline, whole bool) ([]*rooms.Event, error) {
-	if !whole && p.still(p.span.After, p.span.UpTo) {
-		return nil, nil
-	}
+// the state section stands, and that which moves during the timeline without an
+// event in it to show for it: who applies the timeline to this ends with the truth.
+func (b *builder) changed(ctx context.Context, p stretch, t timeline) ([]*rooms.Event, error) {
 	end, err := b.stateAt(ctx, p, p.span.UpTo)
 	if err != nil {
 		return nil, err
@@ -69,46 +71,53 @@ func (b *builder) changed(ctx context.Context, p stretch, t timeline, whole bool
 			return nil, err
 		}
 	}
-	old := b.api.Rooms.StateAt(p.v.Room, 0)
-	if !whole {
-		if old, err = b.stateAt(ctx, p, p.span.After); err != nil {
-			return nil, err
-		}
-	}
-	changed, err := b.difference(ctx, start, old, whole)
+	changed, err := b.difference(ctx, p, start)
 	if err != nil || start.Root() == end.Root() {
 		return changed, err
 	}
-	return b.withMoved(ctx, start, end, t, changed)
-}
-
-// difference returns what now has and old does not. Members that are to be loaded
-// lazily are left out of a whole state.
-func (b *builder) difference(ctx context.Context, now, old roomserver.State, whole bool) ([]*rooms.Event, error) {
-	switch {
-	case now.Root() == old.Root():
-		return nil, nil
-	case whole && b.lazily():
-		return now.NonMembers(ctx)
-	case whole:
-		return now.All(ctx)
-	}
-	return now.Changed(ctx, old)
-}
-
-// withMoved adds the state that moved during the timeline without an event in it
-// to show for it, as state resolution can do.
-func (b *builder) withMoved(ctx context.Context, start, end roomserver.State, t timeline, changed []*rooms.Event) ([]*rooms.Event, error) {
 	moved, err := end.Changed(ctx, start)
 	if err != nil {
 		return nil, err
 	}
+	return replaced(changed, slices.DeleteFunc(moved, func(e *rooms.Event) bool { return t.has(e.Num) })), nil
+}
+
+// replaced returns state with those of moved in place of what they replace.
+func replaced(state, moved []*rooms.Event) []*rooms.Event {
+	if len(moved) == 0 {
+		return state
+	}
+	keys := make(map[event.Key]bool, len(moved))
 	for _, e := range moved {
-		if e.Position < t.from {
-			changed = append(changed, e)
+		keys[e.StateID()] = true
+	}
+	return append(slices.DeleteFunc(state, func(e *rooms.Event) bool { return keys[e.StateID()] }), moved...)
+}
+
+// difference returns what of a state is new to the client. Of a whole state that is
+// loaded lazily, those members are left out that the client does not know or that
+// are as it knows them.
+func (b *builder) difference(ctx context.Context, p stretch, now roomserver.State) ([]*rooms.Event, error) {
+	if p.whole && !b.lazily() {
+		return now.All(ctx)
+	}
+	var known []*rooms.Event
+	if p.known != 0 {
+		old, err := b.stateAt(ctx, p, p.known)
+		if err != nil || now.Root() == old.Root() && !p.whole {
+			return nil, err
+		}
+		if known, err = now.Changed(ctx, old); err != nil || !p.whole {
+			return known, err
 		}
 	}
-	return changed, nil
+	whole, err := now.NonMembers(ctx)
+	for _, e := range known {
+		if e.Target() != "" {
+			whole = append(whole, e)
+		}
+	}
+	return whole, err
 }
 
 // stateAt returns the current state of a room as it was at a position.
@@ -123,23 +132,24 @@ func (b *builder) stateAt(ctx context.Context, p stretch, at storage.Position) (
 	return b.api.Rooms.StateAt(p.v.Room, statetree.NodeID(root)), nil
 }
 
-// withSenders restricts the members in changed to the senders in the timeline and
-// the user, and adds those of them that are missing.
+// withSenders adds to changed those members that the client needs to show the
+// timeline, and its user if the state is whole. Members that changed stay in it,
+// whoever they are: a client that knows them must learn of it.
 // https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members
 func (b *builder) withSenders(ctx context.Context, p stretch, t timeline, changed []*rooms.Event) ([]*rooms.Event, error) {
-	wanted := map[matrix.UserID]bool{}
+	var wanted []event.Key
+	want := func(u matrix.UserID) {
+		key := event.Key{Type: event.TypeMember, StateKey: string(u)}
+		if !slices.Contains(wanted, key) && !slices.ContainsFunc(changed, func(e *rooms.Event) bool { return e.Target() == u }) {
+			wanted = append(wanted, key)
+		}
+	}
 	for _, e := range t.events {
-		wanted[e.Sender] = true
+		want(e.Sender)
 	}
-	if p.fresh {
-		wanted[b.user.id] = true
+	if p.whole {
+		want(b.user.id)
 	}
-	changed = slices.DeleteFunc(slices.Clone(changed), func(e *rooms.Event) bool {
-		target := e.Target()
-		keep := target == "" || wanted[target] || target == b.user.id
-		delete(wanted, target)
-		return !keep
-	})
 	if len(wanted) == 0 {
 		return changed, nil
 	}
@@ -151,18 +161,9 @@ func (b *builder) withSenders(ctx context.Context, p stretch, t timeline, change
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]event.Key, 0, len(wanted))
-	for u := range wanted {
-		keys = append(keys, event.Key{Type: event.TypeMember, StateKey: string(u)})
-	}
-	members, err := state.Events(ctx, keys...)
+	members, err := state.Events(ctx, wanted...)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range members {
-		if e != nil {
-			changed = append(changed, e)
-		}
-	}
-	return changed, nil
+	return append(changed, slices.DeleteFunc(members, func(e *rooms.Event) bool { return e == nil })...), nil
 }

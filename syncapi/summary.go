@@ -2,12 +2,19 @@ package syncapi
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/roomserver/view"
 	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// The types of events that name a room.
+const (
+	typeName           = "m.room.name"
+	typeCanonicalAlias = "m.room.canonical_alias"
 )
 
 // summary is what names a room that has no name, and the same for all its members.
@@ -50,7 +57,7 @@ func (b *builder) summarise(ctx context.Context, p stretch) (*summary, error) {
 		return nil, err
 	}
 	now := b.api.Rooms.StateAt(p.v.Room, head.Root)
-	names, err := now.Events(ctx, event.Key{Type: "m.room.name"}, event.Key{Type: "m.room.canonical_alias"})
+	names, err := now.Events(ctx, event.Key{Type: typeName}, event.Key{Type: typeCanonicalAlias})
 	if err != nil {
 		return nil, err
 	}
@@ -92,16 +99,14 @@ func says(e *rooms.Event, name string) bool {
 	return text != ""
 }
 
-// withMissing returns state with those of more, nil ones left out, that it lacks.
+// withMissing returns state with those of more, nil ones left out, whose place in
+// it is empty.
 func withMissing(state []view.Seen, more []*rooms.Event) []view.Seen {
-	have := make(map[int64]bool, len(state))
-	for _, e := range state {
-		have[e.Num] = true
-	}
 	for _, e := range more {
-		if e != nil && !have[e.Num] {
-			state = append(state, view.Seen{Event: e})
+		if e == nil || slices.ContainsFunc(state, func(have view.Seen) bool { return have.Target() == e.Target() }) {
+			continue
 		}
+		state = append(state, view.Seen{Event: e})
 	}
 	return state
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/myelin-chat/myelin/httpapi"
@@ -20,8 +21,10 @@ const maxTimeout = 5 * time.Minute
 type request struct {
 	by         matrix.Requester
 	filter     *view.Filter
-	since      view.SyncToken
-	initial    bool // no since, or one of another life of the database
+	since      view.SyncToken // what the client came with
+	told       view.SyncToken // since, or later if there was nothing for the client from there on
+	initial    bool           // no since, or one of another life of the database
+	lost       bool           // initial, though the client may remember something
 	fullState  bool
 	stateAfter bool // use_state_after
 	presence   string
@@ -32,6 +35,7 @@ type request struct {
 // holds the request until there is something, or the timeout is over.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 func (a *API) sync(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*httpapi.Raw, error) {
+	a.Accounts.Seen(c.Requester, c.IP())
 	u, leave, err := a.hub.enter(ctx, c.User)
 	if err != nil {
 		return nil, err
@@ -59,9 +63,12 @@ type waiter struct {
 
 // poll answers once there is something to tell, or no more time.
 func (a *API) poll(ctx context.Context, c *httpapi.Call, r *request, w waiter) (*httpapi.Raw, error) {
-	answer, something, err := a.build(ctx, w.user, r)
-	if err != nil || something || r.timeout == 0 {
-		return (*httpapi.Raw)(&answer), err
+	if r.timeout == 0 || !a.nothingFor(w.user, r) {
+		built, err := a.build(ctx, w.user, r)
+		if err != nil || built.something || r.timeout == 0 {
+			return (*httpapi.Raw)(&built.body), err
+		}
+		r.told = built.token
 	}
 	timer := time.NewTimer(r.timeout)
 	defer timer.Stop()
@@ -76,11 +83,19 @@ func (a *API) poll(ctx context.Context, c *httpapi.Call, r *request, w waiter) (
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		answer, something, err = a.build(ctx, w.user, r)
-		if err != nil || something || over {
-			return (*httpapi.Raw)(&answer), err
+		built, err := a.build(ctx, w.user, r)
+		if err != nil || built.something || over {
+			return (*httpapi.Raw)(&built.body), err
 		}
+		r.told = built.token
 	}
+}
+
+// nothingFor says whether it is sure, at a glance, that there is nothing to tell:
+// so it is for most clients that come back at once with the token they were given.
+func (a *API) nothingFor(u *user, r *request) bool {
+	return r.told.Boot == a.Ephemeral.Boot() && r.told.Ephemeral == a.Ephemeral.Counter() &&
+		a.hub.quiet(u, r.told.Position)
 }
 
 // readRequest reads the parameters.
@@ -97,8 +112,9 @@ func (a *API) readRequest(ctx context.Context, c *httpapi.Call, u *user) (*reque
 		r.initial = r.since.Incarnation != a.DB.Incarnation() || r.since.Position > a.DB.Position()
 	}
 	if r.initial {
-		r.since = view.SyncToken{}
+		r.lost, r.since = r.since != view.SyncToken{}, view.SyncToken{}
 	}
+	r.told = r.since
 	if r.fullState, err = boolean(c, "full_state"); err != nil {
 		return nil, err
 	}
@@ -143,16 +159,50 @@ func timeout(c *httpapi.Call) (time.Duration, error) {
 	return time.Duration(min(ms, maxTimeout.Milliseconds())) * time.Millisecond, nil
 }
 
-// maxKeptFilters bounds how many parsed filters a user's entry holds.
-const maxKeptFilters = 16
+// Limits of the parsed filters that are kept.
+const (
+	maxKeptFilters = 16   // of one user, by ID
+	maxKnownTexts  = 512  // of all users, by text
+	maxKnownText   = 4096 // bytes of one
+)
+
+// filterTexts remembers the filters that clients send with each request.
+type filterTexts struct {
+	mu     sync.RWMutex
+	parsed map[string]*view.Filter
+}
+
+// parse returns the filter of a text. It is the same one as before, if it is remembered.
+func (t *filterTexts) parse(text string) (*view.Filter, error) {
+	t.mu.RLock()
+	known := t.parsed[text]
+	t.mu.RUnlock()
+	if known != nil {
+		return known, nil
+	}
+	f, err := view.ParseFilter([]byte(text))
+	if err != nil || len(text) > maxKnownText {
+		return f, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.parsed == nil || len(t.parsed) >= maxKnownTexts {
+		t.parsed = map[string]*view.Filter{}
+	}
+	t.parsed[text] = f
+	return f, nil
+}
+
+// everything is the filter of who gives none.
+var everything = &view.Filter{}
 
 // filterOf returns the filter that the parameter holds or names; the empty one if there is none.
 func (a *API) filterOf(ctx context.Context, u *user, parameter string) (*view.Filter, error) {
 	if parameter == "" {
-		return &view.Filter{}, nil
+		return everything, nil
 	}
 	if strings.HasPrefix(parameter, "{") {
-		return view.ParseFilter([]byte(parameter))
+		return a.filters.parse(parameter)
 	}
 	u.mu.Lock()
 	kept := u.filters[parameter]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/roomserver/view"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -15,17 +16,18 @@ const maxScanned = 2000
 
 // timeline is what an answer shows of a room's events.
 type timeline struct {
-	events  []view.Seen      // oldest first
-	limited bool             // events between the token and the first of these are left out
-	before  view.Gap         // where older events begin
-	from    storage.Position // of the first event that was looked at and kept; 0 if none was
+	events  []view.Seen        // oldest first
+	limited bool               // events between the token and the first of these are left out
+	before  view.Gap           // where older events begin
+	from    storage.Position   // of the first of the events; 0 if there is none
+	hidden  map[event.Key]bool // state that was changed, after the last of these events that did so, by one not shown
 }
 
 // timeline picks the newest events of a stretch, as many as the filter allows.
 func (b *builder) timeline(ctx context.Context, p stretch) (timeline, error) {
 	t := timeline{before: view.At(p.span.UpTo), limited: p.again}
 	filter := &b.req.filter.Room.Timeline
-	if !filter.WantsRoom(p.Room) || p.last != 0 && p.last <= p.span.After && p.span.After >= p.glimpse.from {
+	if !filter.WantsRoom(p.Room) || p.last <= p.span.After && p.span.After >= p.glimpse.from {
 		return t, nil
 	}
 	limit := filter.TimelineLimit()
@@ -36,13 +38,18 @@ func (b *builder) timeline(ctx context.Context, p stretch) (timeline, error) {
 			return t, err
 		}
 		for _, e := range chunk {
-			if scanned++; len(t.events) == limit || scanned > maxScanned {
+			scanned++
+			full := len(t.events) == limit || scanned > maxScanned
+			if !full {
+				full, err = b.keep(ctx, p, &t, e)
+			}
+			if err != nil {
+				return t, err
+			}
+			if full {
 				t.limited = true
 				slices.Reverse(t.events)
 				return t, nil
-			}
-			if err := b.keep(ctx, p, &t, e); err != nil {
-				return t, err
 			}
 		}
 		if !more {
@@ -52,17 +59,50 @@ func (b *builder) timeline(ctx context.Context, p stretch) (timeline, error) {
 	}
 }
 
-// keep adds an event to a timeline that grows backwards, if it is wanted and visible.
-func (b *builder) keep(ctx context.Context, p stretch, t *timeline, e *rooms.Event) error {
-	t.before, t.from = view.Before(e), e.Position
+// keep adds an event to a timeline that grows backwards, if it is wanted and
+// visible. It refuses the event if the timeline cannot go on with it: it sets state
+// that was changed later by an event that is not shown, and a client that applies
+// the timeline would end with what was before.
+func (b *builder) keep(ctx context.Context, p stretch, t *timeline, e *rooms.Event) (full bool, err error) {
 	if !b.req.filter.Room.Timeline.WantsEvent(e.Event) || !e.IsState() && b.ignored[e.Sender] {
-		return nil
+		t.hide(e)
+		return false, nil
 	}
-	seen, err := p.v.See(ctx, []*rooms.Event{e})
-	if err == nil {
-		t.events = append(t.events, seen...)
+	seen, visible, err := p.v.Look(ctx, e)
+	switch {
+	case err != nil:
+		return false, err
+	case !visible:
+		t.hide(e)
+		return false, nil
+	case t.hidden != nil && e.IsState() && t.hidden[e.StateID()] && !b.req.stateAfter:
+		return true, nil
 	}
-	return err
+	t.events = append(t.events, seen)
+	t.before, t.from = view.Before(e), e.Position
+	return false, nil
+}
+
+// hide passes over an event.
+func (t *timeline) hide(e *rooms.Event) {
+	t.before = view.Before(e)
+	if !e.IsState() || t.shows(e.StateID()) {
+		return
+	}
+	if t.hidden == nil {
+		t.hidden = map[event.Key]bool{}
+	}
+	t.hidden[e.StateID()] = true
+}
+
+// shows says whether one of the events sets the state of a key.
+func (t *timeline) shows(key event.Key) bool {
+	return slices.ContainsFunc(t.events, func(e view.Seen) bool { return e.IsState() && e.StateID() == key })
+}
+
+// has says whether an event is among the events.
+func (t *timeline) has(num int64) bool {
+	return slices.ContainsFunc(t.events, func(e view.Seen) bool { return e.Num == num })
 }
 
 // source returns a function that hands out the events of a stretch, newest first,
@@ -72,12 +112,16 @@ func (b *builder) source(p stretch) func(context.Context) (chunk []*rooms.Event,
 	size := b.req.filter.Room.Timeline.TimelineLimit() + 1
 	rest := p.span
 	kept := p.eventsIn(p.span)
+	rest.UpTo = min(rest.UpTo, p.eventsFrom)
 	return func(ctx context.Context) ([]*rooms.Event, bool, error) {
 		if kept != nil {
 			newest := slices.Clone(kept)
 			slices.Reverse(newest)
-			kept, rest.UpTo = nil, min(rest.UpTo, p.eventsFrom)
+			kept = nil
 			return newest, rest.UpTo > rest.After, nil
+		}
+		if rest.UpTo <= rest.After {
+			return nil, false, nil
 		}
 		chunk, err := rooms.Timeline(ctx, b.api.DB, p.v.Room, rest, size)
 		if err != nil {

@@ -2,6 +2,8 @@ package syncapi
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,13 +15,15 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// user is somebody with a client. Its places are guarded by the hub's lock, its
-// waiters and filters by its own.
+// user is somebody with a client. The hub's lock guards what stands first; its
+// waiters and what follows, its own.
 type user struct {
 	id     matrix.UserID
-	places map[int64]place  // by room number
-	loaded bool             // places has them all
-	news   storage.Position // the latest of its own: account data and the like
+	places map[int64]*place           // by room number; a place is never changed, but replaced
+	stale  map[int64]storage.Position // rooms whose place changed, by this news: to be read again
+	loaded bool                       // places has them all
+	news   storage.Position           // the latest of its own: account data and the like
+	moved  storage.Position           // nothing after this concerns the user
 
 	loading sync.Mutex // one reads the places at a time
 
@@ -38,8 +42,16 @@ type user struct {
 // place is how a user stands to a room.
 type place struct {
 	rooms.Membership
-	stale   bool             // it changed: to be read again
-	changed storage.Position // the news that made it stale
+	room *room // of one that is joined: what is kept of it
+}
+
+// joined says whether u, whose place it is, is in the room now, be the place stale.
+func (p *place) joined(u *user) bool {
+	if p.room == nil {
+		return false
+	}
+	_, in := p.room.users[u]
+	return in
 }
 
 // subscribe returns a channel that tells of news for the user from now on.
@@ -78,14 +90,7 @@ func (u *user) idle(now time.Time) bool {
 // enter returns the entry of a user, with its places known. leave must be called
 // when the request is over.
 func (h *hub) enter(ctx context.Context, id matrix.UserID) (u *user, leave func(), err error) {
-	h.mu.Lock()
-	u = h.users[id]
-	if u == nil {
-		u = &user{id: id, news: h.position}
-		h.users[id] = u
-	}
-	u.syncs.Add(1)
-	h.mu.Unlock()
+	u = h.entry(id)
 	leave = func() {
 		u.used.Store(time.Now().UnixNano())
 		u.syncs.Add(-1)
@@ -97,16 +102,52 @@ func (h *hub) enter(ctx context.Context, id matrix.UserID) (u *user, leave func(
 	return u, leave, nil
 }
 
+// entry returns the entry of a user, made if there is none, and counts one more
+// sync of it, so that it is not swept.
+func (h *hub) entry(id matrix.UserID) *user {
+	h.mu.RLock()
+	u := h.users[id]
+	if u != nil {
+		u.syncs.Add(1)
+	}
+	h.mu.RUnlock()
+	if u != nil {
+		return u
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u = h.users[id]; u == nil {
+		u = &user{id: id, news: h.position, moved: h.position}
+		h.users[id] = u
+	}
+	u.syncs.Add(1)
+	return u
+}
+
+// fresh says whether the places of u are all known.
+func (h *hub) fresh(u *user) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return u.loaded && len(u.stale) == 0
+}
+
+// quiet says whether nothing since a position concerns u.
+func (h *hub) quiet(u *user, since storage.Position) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return u.loaded && len(u.stale) == 0 && u.moved <= since
+}
+
 // refresh reads what is not known, or no longer, of a user's places. It returns
 // when the hub has taken in at least what was read.
 func (h *hub) refresh(ctx context.Context, u *user) error {
+	if h.fresh(u) {
+		return nil
+	}
 	u.loading.Lock()
 	defer u.loading.Unlock()
-	for {
+	for !h.fresh(u) {
 		w := h.wanted(u)
-		if w.loaded && len(w.stale) == 0 {
-			return nil
-		}
 		found, err := h.readPlaces(ctx, u.id, w)
 		if err != nil {
 			return err
@@ -116,6 +157,7 @@ func (h *hub) refresh(ctx context.Context, u *user) error {
 		}
 		h.settle(u, found, w)
 	}
+	return nil
 }
 
 // wanted is what has to be read of a user's places.
@@ -129,16 +171,12 @@ type wanted struct {
 func (h *hub) wanted(u *user) wanted {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	w := wanted{loaded: u.loaded, generation: h.generation, seen: h.db.Position()}
-	if !u.loaded && u.places == nil {
-		u.places = map[int64]place{} // from here on, changes are marked in it
+	if u.places == nil {
+		u.places = map[int64]*place{} // from here on, changes are marked
 	}
-	for num, p := range u.places {
-		if p.stale {
-			w.stale = append(w.stale, num)
-		}
+	return wanted{
+		loaded: u.loaded, stale: slices.Collect(maps.Keys(u.stale)), generation: h.generation, seen: h.db.Position(),
 	}
-	return w
 }
 
 func (h *hub) readPlaces(ctx context.Context, id matrix.UserID, w wanted) ([]rooms.Membership, error) {
@@ -166,37 +204,38 @@ func (h *hub) settle(u *user, found []rooms.Membership, w wanted) {
 		return // started afresh meanwhile: nothing of it counts
 	}
 	for _, num := range w.stale {
-		if u.places[num].changed <= w.seen {
+		if u.stale[num] <= w.seen {
+			delete(u.stale, num)
 			delete(u.places, num)
 		}
 	}
 	for _, m := range found {
-		if u.places[m.RoomNum].changed > w.seen {
+		if u.stale[m.RoomNum] > w.seen {
 			continue
 		}
-		u.places[m.RoomNum] = place{Membership: m}
-		r := h.room(m.RoomNum, m.Room)
+		delete(u.stale, m.RoomNum)
+		p := &place{Membership: m}
 		if m.Membership == event.Join {
-			r.users[u] = struct{}{}
-		} else {
-			delete(r.users, u)
+			p.room = h.room(m.RoomNum, m.Room)
+			p.room.users[u] = struct{}{}
 		}
+		u.places[m.RoomNum] = p
 	}
 	u.loaded = true
+	u.moved = h.position // what happened in a room before the user was put there did not count for it
 }
 
 // glance is what the hub knew for one user at one moment.
 type glance struct {
 	position storage.Position
 	news     storage.Position // the user's latest own
-	since    storage.Position // what happened before is not known to have been told
 	rooms    []sight          // those that may have moved since the token
 	stale    bool             // a place changed: refresh, and look again
 }
 
 // sight is one room of a glance.
 type sight struct {
-	place
+	*place
 	glimpse
 }
 
@@ -204,38 +243,55 @@ type sight struct {
 func (h *hub) glance(u *user, since storage.Position, all bool) glance {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	g := glance{position: h.position, news: u.news, since: since, stale: !u.loaded}
-	for num, p := range u.places {
-		if p.stale {
-			g.stale = true
-			return g
-		}
-		r := h.rooms[num]
-		if all || p.Position > since || r.last > since || r.from > since {
-			g.rooms = append(g.rooms, sight{p, r.glimpse()})
+	g := glance{position: h.position, news: u.news, stale: !u.loaded || len(u.stale) > 0}
+	if g.stale || !all && u.moved <= since {
+		return g
+	}
+	if all {
+		g.rooms = make([]sight, 0, len(u.places))
+	}
+	for _, p := range u.places {
+		if all || p.Position > since || p.room != nil && (p.room.last > since || p.room.from > since) {
+			g.rooms = append(g.rooms, sight{p, h.glimpse(p)})
 		}
 	}
 	return g
 }
 
-// addRooms adds to a glance the other rooms of u that also selects. It is false if
-// a place changed meanwhile, so that the glance is to be taken again.
-func (h *hub) addRooms(u *user, g *glance, also func(matrix.RoomID) bool) bool {
+// glimpse returns what is in memory of the room of a place.
+func (h *hub) glimpse(p *place) glimpse {
+	if p.room != nil {
+		return p.room.glimpse()
+	}
+	if r := h.rooms[p.RoomNum]; r != nil {
+		return r.glimpse()
+	}
+	return unknown(h.position)
+}
+
+// addRooms adds to a glance those of more that u is in. It is false if a place
+// changed meanwhile, so that the glance is to be taken again.
+func (h *hub) addRooms(u *user, g *glance, more []matrix.RoomID) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	have := make(map[int64]bool, len(g.rooms))
-	for _, s := range g.rooms {
-		have[s.RoomNum] = true
+	if !u.loaded || len(u.stale) > 0 {
+		return false
 	}
-	for num, p := range u.places {
-		if p.stale || p.Position > g.position {
+	for _, id := range more {
+		r := h.byID[id]
+		if r == nil {
+			continue // nobody with a client is in it
+		}
+		p := u.places[r.num]
+		if p == nil || p.room == nil || slices.ContainsFunc(g.rooms, func(s sight) bool { return s.RoomNum == r.num }) {
+			continue
+		}
+		if p.Position > g.position {
 			return false
 		}
-		if !have[num] && p.Membership.Membership == event.Join && also(p.Room) {
-			g.rooms = append(g.rooms, sight{p, h.rooms[num].glimpse()})
-		}
+		g.rooms = append(g.rooms, sight{p, r.glimpse()})
 	}
-	return u.loaded
+	return true
 }
 
 // joinedToAny says whether u is in one of the rooms that somebody else is in.
@@ -243,7 +299,7 @@ func (h *hub) joinedToAny(u *user, theirs []rooms.Membership) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, m := range theirs {
-		if m.Membership == event.Join && u.places[m.RoomNum].Membership.Membership == event.Join {
+		if p := u.places[m.RoomNum]; p != nil && m.Membership == event.Join && p.joined(u) {
 			return true
 		}
 	}
@@ -259,12 +315,15 @@ func (h *hub) shares(u *user, id matrix.UserID) (shares, known bool) {
 	if other == nil || !other.loaded {
 		return false, false
 	}
-	small, big := u.places, other.places
-	if len(big) < len(small) {
-		small, big = big, small
+	a, b := u, other
+	if len(b.places) < len(a.places) && len(b.stale) == 0 {
+		a, b = b, a
 	}
-	for num := range small {
-		if small[num].Membership.Membership == event.Join && big[num].Membership.Membership == event.Join {
+	for _, p := range a.places {
+		if !p.joined(a) {
+			continue
+		}
+		if _, in := p.room.users[b]; in {
 			return true, true
 		}
 	}

@@ -103,7 +103,7 @@ func (v *Viewer) fill(ctx context.Context, page *Page, chunk []*rooms.Event, p P
 		if p.Filter != nil && !p.Filter.WantsEvent(e.Event) {
 			continue
 		}
-		seen, visible, err := v.look(ctx, e)
+		seen, visible, err := v.Look(ctx, e)
 		if err != nil {
 			return i, err
 		}

@@ -120,6 +120,16 @@ func (v *Viewer) JoinedAt(p storage.Position) bool {
 	return false
 }
 
+// StayedSince says whether the viewer was in the room at a position of the log and
+// has not left it since, or not before its last stay ended.
+func (v *Viewer) StayedSince(p storage.Position) bool {
+	if len(v.stays) == 0 {
+		return false
+	}
+	last := v.stays[len(v.stays)-1]
+	return last.from <= p && (last.until == 0 || p < last.until)
+}
+
 // Sight is what of a room a viewer may see.
 type Sight struct {
 	Until storage.Position // 0: up to now; else the state and events up to here
@@ -168,7 +178,7 @@ type Seen struct {
 func (v *Viewer) See(ctx context.Context, events []*rooms.Event) ([]Seen, error) {
 	seen := make([]Seen, 0, len(events))
 	for _, e := range events {
-		s, visible, err := v.look(ctx, e)
+		s, visible, err := v.Look(ctx, e)
 		if err != nil {
 			return nil, err
 		}
@@ -179,8 +189,8 @@ func (v *Viewer) See(ctx context.Context, events []*rooms.Event) ([]Seen, error)
 	return seen, nil
 }
 
-// look decides on one event.
-func (v *Viewer) look(ctx context.Context, e *rooms.Event) (Seen, bool, error) {
+// Look returns an event as the viewer sees it. It is false if the viewer may not.
+func (v *Viewer) Look(ctx context.Context, e *rooms.Event) (Seen, bool, error) {
 	switch e.Kind {
 	case rooms.Live:
 		if v.stayed(e.Order.Anchor) {
