@@ -65,7 +65,12 @@ type running struct {
 // start runs a server until stop or the end of the test.
 func start(t *testing.T, c config.Config) running {
 	t.Helper()
-	p, err := build(t.Context(), c, slog.New(slog.DiscardHandler))
+	return startLogging(t, c, slog.New(slog.DiscardHandler))
+}
+
+func startLogging(t *testing.T, c config.Config, log *slog.Logger) running {
+	t.Helper()
+	p, err := build(t.Context(), c, log)
 	if err != nil {
 		t.Fatal(err)
 	}
