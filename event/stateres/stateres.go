@@ -23,9 +23,16 @@
 //
 // This package reads through [AuthGraph] and [Loader], and does nothing else.
 // [Graph] is an AuthGraph in memory. An AuthGraph holds accepted state events
-// only: it is what keeps rejected events out of state. An event in one of the
-// states that the graph does not have counts as not there, and is named in
-// [Result.Dropped].
+// only: it is what keeps rejected events out of state. An event in conflict
+// that the graph does not have counts as not there, and is named in
+// [Result.Dropped]; what all states have in common is not looked at.
+//
+// A server keeps the Graph of an active room, appends each state event that it
+// accepts, soft-failed ones and outliers too, and takes back with
+// [Graph.Truncate] what it could not commit. If a room's graph is not in
+// memory, an AuthGraph that reads the database answers a small merge with some
+// hundred reads; it sets [Room.MaxVisits], and where that is exceeded the graph
+// is loaded first.
 //
 // # Where the text leaves a choice
 //
