@@ -87,8 +87,8 @@ func TestPermitted(t *testing.T) {
 	}
 }
 
-// Every way in which a name can lead inside.
-func TestNamesThatLeadInside(t *testing.T) {
+// Every way in which a name can lead inside: CVE-2021-21273, CVE-2021-21392, CVE-2024-52594.
+func TestCVE_2021_21273_NamesThatLeadInside(t *testing.T) {
 	n := newInternet(t)
 	for name, address := range map[string]string{
 		"internal.example": "10.1.2.3", "mapped.example": "::ffff:127.0.0.1", "nat64.example": "64:ff9b::7f00:1",

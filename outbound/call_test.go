@@ -167,9 +167,11 @@ func TestHostileAnswers(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			_, c := answering(t, test.answer)
-			_, err := c.Bytes(t.Context(), outbound.Call{
-				To: peer, URI: version, MaxBytes: 1024, Timeout: 300 * time.Millisecond,
-			})
+			call := outbound.Call{To: peer, URI: version, MaxBytes: 1024}
+			if test.want == context.DeadlineExceeded {
+				call.Timeout = 200 * time.Millisecond
+			}
+			_, err := c.Bytes(t.Context(), call)
 			if !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}

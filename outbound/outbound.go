@@ -30,10 +30,10 @@ import (
 const (
 	maxConns        = 2048 // open or being opened, of both transports together
 	maxConnsPerHost = 16   // to one destination without HTTP/2
-	maxIdleConns    = 256  // each keeps two goroutines and some 30 kB
+	maxIdleConns    = 512  // each keeps two goroutines and some 30 kB
 	maxIdlePerHost  = 4
 	maxHeaderBytes  = 64 << 10
-	tlsSessions     = 256
+	tlsSessions     = 1024
 
 	idleTimeout = 60 * time.Second
 	tlsTimeout  = 10 * time.Second

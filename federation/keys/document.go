@@ -30,6 +30,7 @@ type document struct {
 	server       matrix.ServerName
 	keys         []servers.Key
 	validUntilMS int64
+	fetchedMS    int64
 	json         []byte // canonical, with the signatures of the server alone
 }
 
@@ -53,11 +54,14 @@ func parseDocument(raw []byte, now time.Time) (document, error) {
 	if !ok {
 		return document{}, matrix.Errorf(matrix.BadJSON, "the document has no valid_until_ts")
 	}
-	d := document{server: server, validUntilMS: min(validUntil, now.Add(maxValidity).UnixMilli()), json: ownSignatures(obj, server)}
-	if err := d.addKeys(now.UnixMilli()); err != nil {
+	d := document{
+		server: server, validUntilMS: min(validUntil, now.Add(maxValidity).UnixMilli()), fetchedMS: now.UnixMilli(),
+		json: ownSignatures(obj, server),
+	}
+	if err := d.addKeys(); err != nil {
 		return document{}, err
 	}
-	d.addOldKeys(now.UnixMilli())
+	d.addOldKeys()
 	return d, nil
 }
 
@@ -70,7 +74,7 @@ func ownSignatures(obj []byte, s matrix.ServerName) []byte {
 	return canonical.AppendWith(nil, obj, "signatures", canonical.AppendWith(nil, []byte("{}"), string(s), own))
 }
 
-func (d *document) addKeys(nowMS int64) error {
+func (d *document) addKeys() error {
 	msg := canonical.AppendWithout(nil, d.json, "signatures", "unsigned")
 	for name, raw := range canonical.Fields(canonical.Get(d.json, "verify_keys")) {
 		id, public, ok := parseKey(name, raw)
@@ -81,7 +85,7 @@ func (d *document) addKeys(nowMS int64) error {
 		if err := signing.Verify(msg, signature, public); err != nil {
 			return err
 		}
-		d.keys = append(d.keys, servers.Key{ID: id, Public: public, ValidUntilMS: d.validUntilMS, FetchedMS: nowMS})
+		d.keys = append(d.keys, servers.Key{ID: id, Public: public, ValidUntilMS: d.validUntilMS, FetchedMS: d.fetchedMS})
 	}
 	if len(d.keys) == 0 {
 		return matrix.Errorf(matrix.InvalidSignature, "the document is not signed with a key that it lists")
@@ -90,7 +94,7 @@ func (d *document) addKeys(nowMS int64) error {
 }
 
 // addOldKeys adds the keys that are not used any more. One that expires later than now is, so its time ends now.
-func (d *document) addOldKeys(nowMS int64) {
+func (d *document) addOldKeys() {
 	current := len(d.keys)
 	for name, raw := range canonical.Fields(canonical.Get(d.json, "old_verify_keys")) {
 		id, public, ok := parseKey(name, raw)
@@ -99,7 +103,7 @@ func (d *document) addOldKeys(nowMS int64) {
 			continue
 		}
 		d.keys = append(d.keys, servers.Key{
-			ID: id, Public: public, ValidUntilMS: min(expired, nowMS), Retired: true, FetchedMS: nowMS,
+			ID: id, Public: public, ValidUntilMS: min(expired, d.fetchedMS), Retired: true, FetchedMS: d.fetchedMS,
 		})
 	}
 }

@@ -11,35 +11,49 @@ type pool chan struct{}
 // each calls f for 0 to n-1, in no order. The caller works, too, and takes as many helpers as are free, so a small
 // batch never waits behind a large one.
 func (p pool) each(n int, f func(i int)) {
-	var next atomic.Int64
-	var panicked atomic.Pointer[any]
-	work := func() {
-		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-			f(i)
-		}
-	}
-	var helping sync.WaitGroup
+	j := &job{n: int64(n), f: f}
+	defer j.end()
 	for range min(n-1, cap(p)-1) {
 		select {
 		case p <- struct{}{}:
+			j.helping.Go(func() {
+				defer func() { <-p }()
+				j.help()
+			})
 		default:
-			continue
 		}
-		helping.Go(func() {
-			defer func() {
-				if cause := recover(); cause != nil {
-					panicked.Store(&cause)
-				}
-				<-p
-			}()
-			work()
-		})
 	}
+	j.work()
+}
+
+// job is a number of calls that several goroutines share.
+type job struct {
+	n        int64
+	f        func(i int)
+	next     atomic.Int64
+	helping  sync.WaitGroup
+	panicked atomic.Pointer[any]
+}
+
+func (j *job) work() {
+	for i := j.next.Add(1); i <= j.n; i = j.next.Add(1) {
+		j.f(int(i - 1))
+	}
+}
+
+// help works, and keeps a panic for the caller, who can recover from it.
+func (j *job) help() {
 	defer func() {
-		helping.Wait()
-		if cause := panicked.Load(); cause != nil {
-			panic(*cause) // where the caller can recover
+		if cause := recover(); cause != nil {
+			j.panicked.Store(&cause)
 		}
 	}()
-	work()
+	j.work()
+}
+
+func (j *job) end() {
+	j.helping.Wait()
+	if cause := j.panicked.Load(); cause != nil {
+		panic(*cause)
+	}
 }

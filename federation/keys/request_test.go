@@ -10,6 +10,8 @@ import (
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
 // request is one that p has signed.
@@ -29,7 +31,7 @@ func (p *peer) request(method, uri, content string) keys.Request {
 }
 
 // CVE-2024-6301, and all that somebody can do with a request that he has seen or made up.
-func TestAuthenticate(t *testing.T) {
+func TestCVE_2024_6301_Authenticate(t *testing.T) {
 	const uri = "/_matrix/federation/v1/send/%C3%A9?x=a%20b"
 	w := newWorld(t)
 	a, b, denied := w.peer("a.example", 7), w.peer("b.example", 8), w.peer("denied.example", 9)
@@ -137,6 +139,33 @@ func TestAuthenticateWithAKeyThatEnded(t *testing.T) {
 	w.serve(a.name, http.NotFound)
 	w.pass(25 * time.Hour)
 	authenticate("not confirmed after its end", "M_UNAUTHORIZED")
+}
+
+// A key that its server has replaced without a word signs no requests any more, once that is known; its events of
+// before stay good, also after a restart.
+func TestKeyThatWasDropped(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := newWorld(t)
+		a := w.peer("a.example", 7)
+		stolen := *a
+		r := newRing(t, w.settings(db))
+		if _, err := r.Authenticate(t.Context(), stolen.request("GET", "/", "")); err != nil {
+			t.Errorf("before: got %v, want no error", err)
+		}
+		w.pass(time.Hour)
+		a.key = newKey(t, "ed25519:new", 8)
+		if _, err := r.Authenticate(t.Context(), a.request("GET", "/", "")); err != nil {
+			t.Errorf("the new key: got %v, want no error", err)
+		}
+		for _, r := range []*keys.Ring{r, newRing(t, w.settings(db))} {
+			_, err := r.Authenticate(t.Context(), stolen.request("GET", "/", ""))
+			if got := matrix.CodeOf(err); got != matrix.Unauthorized {
+				t.Errorf("the old key: got %v, want %s", err, matrix.Unauthorized)
+			}
+			check(t, "event of before", r, stolen.event("10", start), right)
+			check(t, "event of after", r, stolen.event("10", start.Add(2*time.Hour)), wrong)
+		}
+	})
 }
 
 func BenchmarkAuthenticate(b *testing.B) {

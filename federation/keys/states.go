@@ -84,11 +84,31 @@ func (k *known) heard(d document, number int64, direct bool) (*known, []servers.
 		if there && !direct && (old.Retired || !bytes.Equal(old.Public, key.Public) || old.ValidUntilMS >= key.ValidUntilMS) {
 			continue
 		}
-		next.keys[key.ID] = key
 		news = append(news, key)
+	}
+	if direct {
+		news = append(news, k.dropped(d)...)
+	}
+	for _, key := range news {
+		next.keys[key.ID] = key
 	}
 	next.forgetOldest()
 	return &next, news
+}
+
+// dropped are the keys that a server has used and does not mention any more. They are old keys from now on: what it
+// does not publish must not sign requests, nor events of a later time.
+func (k *known) dropped(d document) []servers.Key {
+	var list []servers.Key
+	for id, key := range k.keys {
+		if key.Retired || hasKey(d.keys, id) {
+			continue
+		}
+		key.Retired = true
+		key.ValidUntilMS = min(key.ValidUntilMS, d.fetchedMS)
+		list = append(list, key)
+	}
+	return list
 }
 
 func (k *known) forgetOldest() {

@@ -20,9 +20,9 @@ import (
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
-// Which keys may sign an event of which time, before and after room version 5.
+// Which keys may sign an event of which time, before and after room version 5: CVE-2024-6299.
 // https://spec.matrix.org/v1.19/rooms/v5/#signing-key-validity-period
-func TestValidity(t *testing.T) {
+func TestCVE_2024_6299_Validity(t *testing.T) {
 	const day = 24 * time.Hour
 	tests := []struct {
 		name     string
@@ -116,7 +116,7 @@ func TestWrongSignatures(t *testing.T) {
 }
 
 // Every server that must sign has to: CVE-2019-18835.
-func TestAllSigners(t *testing.T) {
+func TestCVE_2019_18835_AllSigners(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.peer("a.example", 7), w.peer("b.example", 8)
 	r := w.ring()
@@ -428,7 +428,7 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 // A key whose private half is known to the public signs nothing: CVE-2026-24044.
-func TestBannedKey(t *testing.T) {
+func TestCVE_2026_24044_BannedKey(t *testing.T) {
 	w := newWorld(t)
 	p := w.peer("a.example", 7)
 	fields := p.fields()

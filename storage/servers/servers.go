@@ -97,8 +97,8 @@ var documentsTable = &storage.Table{
 	OnConflict: storage.Fail,
 }
 
-// SetKeys stores what a document says: its keys replace those of the same IDs. Documents of which no key is left are
-// dropped.
+// SetKeys stores a document, and keys, which replace those of the same IDs: those that the document lists, and others
+// of the server of which it says something by not listing them. Documents of which no key is left are dropped.
 type SetKeys struct {
 	Document Document
 	Keys     []Key
@@ -109,7 +109,7 @@ func (w SetKeys) Rows(it *storage.Item) {
 	d := w.Document
 	it.Insert(documentsTable, d.Number, d.Server, d.ValidUntilMS, string(d.JSON))
 	for _, k := range w.Keys {
-		it.Insert(keysTable, d.Server, k.ID, []byte(k.Public), k.ValidUntilMS, k.Retired, k.Direct, k.FetchedMS, d.Number)
+		it.Insert(keysTable, d.Server, k.ID, []byte(k.Public), k.ValidUntilMS, k.Retired, k.Direct, k.FetchedMS, k.Document)
 	}
 	it.Exec(`
 		DELETE FROM server_keys

@@ -31,6 +31,9 @@ func each(t *testing.T, f func(s *store)) {
 // set stores keys with a document of that number.
 func (s *store) set(server matrix.ServerName, number int64, keys ...servers.Key) {
 	s.t.Helper()
+	for i := range keys {
+		keys[i].Document = number
+	}
 	d := servers.Document{Number: number, Server: server, ValidUntilMS: number * 10, JSON: text(number)}
 	if _, err := s.Commit(s.ctx, servers.SetKeys{Document: d, Keys: keys}); err != nil {
 		s.t.Fatalf("document %d: %v", number, err)
