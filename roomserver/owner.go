@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type owner struct {
 	gone       bool    // unloaded: look the owner up again
 	fenced     bool    // a step panicked
 	used       time.Time
+	graph      authGraph
 
 	flights flights
 }
@@ -37,7 +39,7 @@ type owner struct {
 // flights is what an owner shares with the committer: what was handed over, and what came of it.
 type flights struct {
 	mu        sync.Mutex
-	events    map[int64]*rooms.Event // those not committed yet, by number
+	events    map[int64]placed // those not committed yet, by number
 	committed *tip
 	failed    int64 // the last generation of which a commit failed
 	open      int   // handed over and not answered
@@ -111,6 +113,8 @@ func (s *Server) turn(ctx context.Context, room rooms.Room, work task) (fl *flig
 	}
 	s.settle(o)
 	st := s.newStep(room, *o.tip, &o.flights)
+	st.graph = &o.graph
+	o.graph.mark()
 	err = s.guard(ctx, o, func() error {
 		if err := work(ctx, st); err != nil {
 			return err
@@ -119,6 +123,7 @@ func (s *Server) turn(ctx context.Context, room rooms.Room, work task) (fl *flig
 	})
 	if err != nil {
 		s.trees.Dropped(st.nodes)
+		o.graph.goBack()
 		if o.flights.hasFailed(o.generation) {
 			// What the step stood on broke away under it; so the error may be of no meaning.
 			err = storage.ErrChain
@@ -181,6 +186,7 @@ func (s *Server) settle(o *owner) {
 		o.tip = o.flights.committed
 		o.generation = s.generations.Add(1)
 		o.last = nil
+		o.graph.forget()
 	}
 }
 
@@ -220,13 +226,21 @@ func (s *Server) land(o *owner, st *step, l landing) {
 // remember puts what was committed into the cache of events: states, and redacted forms in the place
 // of what was there.
 func (s *Server) remember(st *step, first storage.Position) {
-	for i, ev := range st.events {
-		if ev.IsState() {
-			s.events.add(ev.Num, ev.At(first+storage.Position(i)), eventCost(ev.Event))
+	changes := len(st.redacted) > 0
+	for _, ev := range st.events {
+		stored := ev.Event
+		if ev.Kind == rooms.Live {
+			stored = ev.At(first)
+			first++
 		}
+		if ev.Accepted || ev.Known {
+			s.events.add(ev.Num, stored, eventCost(stored))
+			s.ids.add(eventName{st.room.Num, ev.ID}, ev.Num, 1)
+		}
+		changes = changes || ev.Known
 	}
-	if len(st.redacted) > 0 {
-		s.redactions.Add(1)
+	if changes {
+		s.changes.Add(1)
 	}
 	for _, ev := range st.redacted {
 		s.events.add(ev.Num, ev, eventCost(ev))
@@ -241,21 +255,21 @@ func (f *flights) begin(t *tip) {
 }
 
 // launch pins the events of a step until it lands.
-func (f *flights) launch(fresh map[int64]*rooms.Event) {
+func (f *flights) launch(fresh map[int64]placed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.events == nil {
-		f.events = make(map[int64]*rooms.Event)
+		f.events = make(map[int64]placed)
 	}
 	maps.Copy(f.events, fresh)
 	f.open++
 }
 
-func (f *flights) land(fresh map[int64]*rooms.Event, l landing) {
+func (f *flights) land(fresh map[int64]placed, l landing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for num, ev := range fresh {
-		if f.events[num] == ev { // not the redacted form, if that is still on its way
+		if f.events[num].Event == ev.Event { // not the redacted form, if that is still on its way
 			delete(f.events, num)
 		}
 	}
@@ -268,13 +282,24 @@ func (f *flights) land(fresh map[int64]*rooms.Event, l landing) {
 }
 
 // event returns an event that is not committed yet; of none for a nil receiver.
-func (f *flights) event(num int64) *rooms.Event {
+func (f *flights) event(num int64) (placed, bool) {
+	if f == nil {
+		return placed{}, false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ev, ok := f.events[num]
+	return ev, ok
+}
+
+// all returns the events that are not committed yet.
+func (f *flights) all() []placed {
 	if f == nil {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.events[num]
+	return slices.Collect(maps.Values(f.events))
 }
 
 // byID returns an event that is not committed yet.
@@ -286,7 +311,7 @@ func (f *flights) byID(id matrix.EventID) *rooms.Event {
 	defer f.mu.Unlock()
 	for _, ev := range f.events {
 		if ev.ID == id {
-			return ev
+			return ev.Event
 		}
 	}
 	return nil

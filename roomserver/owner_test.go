@@ -328,11 +328,11 @@ func TestPendingRedaction(t *testing.T) {
 			var target *event.Event
 			err := s.do(ctx, room.ID, func(ctx context.Context, st *step) error {
 				d := draft{typ: "m.room.message", sender: someone("alice").User, content: []byte(`{"body":"secret"}`)}
-				known, err := st.authState(ctx, d)
+				known, err := st.authState(ctx, st.tip.state, d)
 				if err != nil {
 					return err
 				}
-				target, err = st.build(d, known)
+				target, err = st.build(d, st.follows(), known)
 				return err
 			})
 			if err != nil {
@@ -350,7 +350,7 @@ func TestPendingRedaction(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				_, err = st.store(ctx, arrival{event: ev, before: st.stateBefore()})
+				_, err = st.store(ctx, arrival{event: ev, before: st.tip.state})
 				return err
 			}
 			if err := s.do(ctx, room.ID, redacts); err != nil {
@@ -358,7 +358,7 @@ func TestPendingRedaction(t *testing.T) {
 			}
 			s.sweep(time.Now().Add(time.Hour)) // what is pending survives
 			err = s.do(ctx, room.ID, func(ctx context.Context, st *step) error {
-				_, err := st.store(ctx, arrival{event: target, before: st.stateBefore()})
+				_, err := st.store(ctx, arrival{event: target, before: st.tip.state})
 				return err
 			})
 			if err != nil {
@@ -371,7 +371,7 @@ func TestPendingRedaction(t *testing.T) {
 			if got := stored.RedactedBy != 0; got != c.applies || (contentText(stored, "body") == "") != c.applies {
 				t.Errorf("redacted: got %v with content %s, want %v", got, stored.Content, c.applies)
 			}
-			pending, err := rooms.PendingRedactions(ctx, db, room.Num)
+			pending, err := rooms.PendingRedactions(ctx, db, room.Num, 10)
 			if err != nil || len(pending) != 0 {
 				t.Errorf("still pending: %v, %v", pending, err)
 			}

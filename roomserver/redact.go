@@ -3,9 +3,12 @@ package roomserver
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -62,7 +65,7 @@ func (st *step) mayRedact(ctx context.Context, user matrix.UserID, id matrix.Eve
 func (st *step) eventByID(ctx context.Context, id matrix.EventID) (*rooms.Event, error) {
 	for _, ev := range st.fresh {
 		if ev.ID == id {
-			return ev, nil
+			return ev.Event, nil
 		}
 	}
 	if ev := st.source.flights.byID(id); ev != nil {
@@ -75,14 +78,14 @@ func (st *step) eventByID(ctx context.Context, id matrix.EventID) (*rooms.Event,
 	return ev, nil
 }
 
-// redact applies a redaction to its target, or to its own event the redactions that waited for it.
-func (st *step) redact(ctx context.Context, added *rooms.NewEvent) error {
-	if len(st.tip.pending[added.ID]) > 0 {
-		if err := st.redactArrived(ctx, added); err != nil {
-			return err
-		}
+// redact applies a redaction to its target, or to its own event the redactions that waited for it. Those
+// of events that are not shown have no effect.
+func (st *step) redact(ctx context.Context, added *rooms.NewEvent, in arrival) error {
+	if err := st.redactArrived(ctx, added); err != nil {
+		return err
 	}
-	if added.Type != event.TypeRedaction || added.Redacts == "" {
+	shown := in.kind == rooms.Live || in.kind == rooms.Backfilled
+	if added.Type != event.TypeRedaction || added.Redacts == "" || added.Redacts == added.ID || !shown {
 		return nil
 	}
 	target, err := st.eventByID(ctx, added.Redacts)
@@ -93,8 +96,12 @@ func (st *step) redact(ctx context.Context, added *rooms.NewEvent) error {
 		added.Waiting = added.Redacts
 		st.tip.await(added.Redacts, added.Num)
 		return nil
-	case target.RedactedBy != 0 || !redactionApplies(added.Event, target, st.tip.levels):
+	case target.RedactedBy != 0:
 		return nil
+	}
+	levels, err := st.levelsIn(ctx, in.before)
+	if err != nil || !redactionApplies(added.Event, target, levels) {
+		return err
 	}
 	redacted, err := redactedForm(target, added.Num)
 	if err != nil {
@@ -103,7 +110,7 @@ func (st *step) redact(ctx context.Context, added *rooms.NewEvent) error {
 	added.Redactions = append(added.Redactions, rooms.Redaction{Target: target.Num, By: added.Num, JSON: redacted.JSON})
 	added.Redacted = append(added.Redacted, target.Num)
 	st.redacted = append(st.redacted, redacted)
-	st.fresh[redacted.Num] = redacted
+	st.fresh[redacted.Num] = st.place(redacted)
 	st.tip.keepRedacted(redacted)
 	return nil
 }
@@ -111,14 +118,18 @@ func (st *step) redact(ctx context.Context, added *rooms.NewEvent) error {
 // redactArrived puts the redacted form in the place of an event for which a redaction was waiting. Each
 // is judged by the state before it.
 func (st *step) redactArrived(ctx context.Context, added *rooms.NewEvent) error {
-	waiting, err := st.server.eventsOf(ctx, st.source, st.tip.pending[added.ID])
+	nums, err := st.waitingFor(ctx, added.ID)
+	if err != nil || len(nums) == 0 {
+		return err
+	}
+	waiting, err := st.server.eventsOf(ctx, st.source, nums)
 	if err != nil {
 		return err
 	}
 	st.tip.arrived(added.ID)
 	added.Arrived = append(added.Arrived, added.ID)
 	for _, redaction := range waiting {
-		levels, err := st.levelsBefore(ctx, redaction)
+		levels, err := st.levelsIn(ctx, st.place(redaction).before)
 		if err != nil {
 			return err
 		}
@@ -131,16 +142,34 @@ func (st *step) redactArrived(ctx context.Context, added *rooms.NewEvent) error 
 		}
 		added.Event = redacted
 		added.Redactions = append(added.Redactions, rooms.Redaction{Target: added.Num, By: redaction.Num, JSON: redacted.JSON})
-		if redacted.IsState() {
-			st.tip.keep(redacted)
-		}
+		st.tip.keepRedacted(redacted)
 		return nil
 	}
 	return nil
 }
 
-func (st *step) levelsBefore(ctx context.Context, ev *rooms.Event) (*auth.PowerLevels, error) {
-	tree := st.server.StateAt(st.room, ev.StateBefore).tree
+// waitingFor returns the redactions that came before their target.
+func (st *step) waitingFor(ctx context.Context, target matrix.EventID) ([]int64, error) {
+	if !st.tip.crowded {
+		return st.tip.pending[target], nil
+	}
+	nums, err := rooms.WaitingFor(ctx, st.server.db, st.room.Num, target)
+	if err != nil {
+		return nil, fmt.Errorf("find the redactions that wait for %s: %w", target, err)
+	}
+	for _, ev := range slices.Concat(st.source.flights.all(), slices.Collect(maps.Values(st.fresh))) {
+		if ev.Redacts == target && !slices.Contains(nums, ev.Num) {
+			nums = append(nums, ev.Num)
+		}
+	}
+	return nums, nil
+}
+
+// levelsIn returns the power levels of a state.
+func (st *step) levelsIn(ctx context.Context, tree statetree.Tree) (*auth.PowerLevels, error) {
+	if tree.Root() == st.tip.state.Root() {
+		return st.tip.levels, nil
+	}
 	found, err := st.server.stateEvents(ctx, st.source, tree, []event.Key{powerKey})
 	if err != nil {
 		return nil, err

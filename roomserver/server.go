@@ -52,7 +52,14 @@ const (
 	treeCacheBytes   = 32 << 20
 	eventCacheBytes  = 48 << 20
 	roomCacheEntries = 50_000
+	idCacheEntries   = 40_000
 )
+
+// An eventName is an event ID in its room: in old versions others choose the IDs, so it is unique there only.
+type eventName struct {
+	room int64
+	id   matrix.EventID
+}
 
 // A Server serves the rooms of one database.
 type Server struct {
@@ -69,10 +76,12 @@ type Server struct {
 	trees       *statetree.Store
 	hasher      statetree.Hasher
 	events      *lru[int64, *rooms.Event]       // committed events by number
+	ids         *lru[eventName, int64]          // their numbers
 	known       *lru[matrix.RoomID, rooms.Room] // what never changes about rooms
+	inbox       inbox
 	txns        *txns
 	generations atomic.Int64 // of owners: never one twice
-	redactions  atomic.Int64 // committed ones, counted before they reach the cache
+	changes     atomic.Int64 // committed changes of events, counted before they reach the cache
 
 	mu     sync.Mutex
 	owners map[matrix.RoomID]*owner
@@ -93,6 +102,7 @@ func New(s Settings) *Server {
 			NextID: func() statetree.NodeID { return statetree.NodeID(s.DB.NextNumber()) },
 		}),
 		events: newLRU[int64, *rooms.Event](eventCacheBytes),
+		ids:    newLRU[eventName, int64](idCacheEntries),
 		known:  newLRU[matrix.RoomID, rooms.Room](roomCacheEntries),
 		txns:   newTxns(s.DB.Secret()),
 		owners: make(map[matrix.RoomID]*owner),

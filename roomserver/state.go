@@ -129,14 +129,14 @@ func (s *Server) Events(ctx context.Context, room rooms.Room, nums []int64) ([]*
 // source says where the events of a room are found: an owner also has those not committed yet.
 type source struct {
 	room    rooms.Room
-	fresh   map[int64]*rooms.Event // of the step being done
-	flights *flights               // nil for readers
+	fresh   map[int64]placed // of the step being done
+	flights *flights         // nil for readers
 }
 
 // uncommitted returns an event that only the owner has yet.
-func (f source) uncommitted(num int64) *rooms.Event {
-	if ev := f.fresh[num]; ev != nil {
-		return ev
+func (f source) uncommitted(num int64) (placed, bool) {
+	if ev, ok := f.fresh[num]; ok {
+		return ev, true
 	}
 	return f.flights.event(num)
 }
@@ -145,14 +145,11 @@ func (s *Server) eventsOf(ctx context.Context, from source, nums []int64) ([]*ro
 	found := make([]*rooms.Event, len(nums))
 	missing := make(map[int64]int) // number -> how many places want it
 	for i, num := range nums {
-		ev := from.uncommitted(num)
-		if ev == nil {
-			ev, _ = s.events.get(num)
-		}
-		if ev == nil {
+		if ev, ok := from.uncommitted(num); ok {
+			found[i] = ev.Event
+		} else if found[i], ok = s.events.get(num); !ok {
 			missing[num]++
 		}
-		found[i] = ev
 	}
 	if len(missing) == 0 {
 		return found, nil
@@ -177,15 +174,15 @@ func (s *Server) loadEvents(ctx context.Context, room rooms.Room, missing map[in
 	loaded := make(map[int64]*rooms.Event, len(missing))
 	ask := make([]int64, 0, min(len(missing), maxEventsPerRead))
 	read := func() error {
-		before := s.redactions.Load()
+		before := s.changes.Load()
 		events, err := rooms.EventsByNumber(ctx, s.db, room, ask)
 		if err != nil {
 			return fmt.Errorf("read events of %s: %w", room.ID, err)
 		}
 		for _, ev := range events {
 			loaded[ev.Num] = ev
-			// A redaction that was committed since we read may have made this out of date.
-			if s.redactions.Load() == before {
+			// A redaction or a place that was committed since we read may have made this out of date.
+			if s.changes.Load() == before {
 				s.events.addNew(ev.Num, ev, eventCost(ev))
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
@@ -13,10 +14,6 @@ import (
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
-
-// maxPrevEvents is how many events an event may follow.
-// https://spec.matrix.org/v1.19/server-server-api/#persistent-data-units-schema
-const maxPrevEvents = 20
 
 // A step takes a room from one tip to the next. It reads, and keeps what is to be stored; nothing is
 // changed outside of it before it is launched.
@@ -27,10 +24,15 @@ type step struct {
 	nowMS  int64
 	source source
 
-	fresh    map[int64]*rooms.Event // what others must not yet see: new events, redacted forms
+	fresh    map[int64]placed // what others must not yet see: new events, redacted forms
 	events   []rooms.NewEvent
 	nodes    []statetree.NewNode
 	redacted []*rooms.Event // the new forms
+	graph    *authGraph     // nil if the room is new
+	branches branches       // the current state is not resolved yet
+	hints    hints          // events that are likely to be wanted
+
+	byID map[matrix.EventID]*rooms.Event // those not committed yet; nil until they are looked up
 
 	created   bool          // the room is new
 	aliases   []rooms.Alias // made with it
@@ -39,7 +41,7 @@ type step struct {
 }
 
 func (s *Server) newStep(room rooms.Room, t tip, fl *flights) *step {
-	fresh := make(map[int64]*rooms.Event, 2)
+	fresh := make(map[int64]placed, 2)
 	return &step{
 		server: s, room: room, tip: t, nowMS: s.now().UnixMilli(), fresh: fresh,
 		source: source{room: room, fresh: fresh, flights: fl},
@@ -58,55 +60,67 @@ type draft struct {
 }
 
 // add makes an event of a draft and takes it through the same stations that every event of the room
-// passes: check, state before, auth, soft-fail, store. Building it is its check.
+// passes: check, state before, auth, soft-fail, store. Building it is its check, and the current state is
+// the state before it, so that nothing is left to soft-fail.
 func (st *step) add(ctx context.Context, d draft) (*rooms.Event, error) {
-	known, err := st.authState(ctx, d)
+	if err := st.resolveCurrent(ctx); err != nil {
+		return nil, err
+	}
+	follows := st.follows()
+	before, err := st.stateAfterAll(ctx, follows)
 	if err != nil {
 		return nil, err
 	}
-	ev, err := st.build(d, known)
+	known, err := st.authState(ctx, before, d)
 	if err != nil {
 		return nil, err
 	}
-	in := arrival{event: ev, txn: d.txn}
-	in.before = st.stateBefore()
-	if in.refused = st.authorise(ev, known); in.refused != nil {
+	ev, err := st.build(d, follows, known)
+	if err != nil {
+		return nil, err
+	}
+	if err := st.authorise(ev, known); err != nil {
 		// Nothing of our own is stored rejected: its sender is told.
-		return nil, forbidden(in.refused)
+		return nil, forbidden(err)
 	}
-	return st.store(ctx, in)
+	return st.store(ctx, arrival{event: ev, kind: rooms.Live, txn: d.txn, before: before, auth: known.selected})
 }
 
 // An arrival is an event on its way into the room, with what the stations found out about it.
 type arrival struct {
 	event   *event.Event
+	stored  *rooms.Event // as it was stored before, without its place; nil if it is new
+	kind    rooms.Kind
+	order   rooms.Order // of a backfilled event
 	txn     sentAs
-	before  statetree.Tree // the state before it
-	refused error          // *auth.Rejection, by the state before it
+	auth    []*rooms.Event // its auth events
+	lacks   []matrix.EventID // of a timeline event: its prev events that are in no timeline
+	fills   bool             // a timeline event lacks this one
+	unknown bool             // the state before it is not known
+	before  statetree.Tree   // the state before it
 }
 
-// stateBefore is the state before an event that follows all extremities, as those of our own do: the
-// current state. It is also why they need no check against the current state for soft failure.
-func (st *step) stateBefore() statetree.Tree { return st.tip.state }
-
 // build makes and signs the event.
-func (st *step) build(d draft, known authState) (*event.Event, error) {
+func (st *step) build(d draft, follows []placed, known authState) (*event.Event, error) {
 	p := event.Proto{
 		Type: d.typ, StateKey: d.stateKey, Sender: d.sender, RoomID: st.room.ID, Content: d.content,
-		Depth: st.tip.depth + 1, OriginServerTS: d.ts, Redacts: d.redacts,
+		Depth: 1, OriginServerTS: d.ts, Redacts: d.redacts,
 	}
 	if p.OriginServerTS == 0 {
 		p.OriginServerTS = st.nowMS
 	}
-	follows := st.tip.extremities[:min(len(st.tip.extremities), maxPrevEvents)]
+	var cited []*rooms.Event
 	for _, ev := range follows {
 		p.PrevEvents = append(p.PrevEvents, ev.ID)
+		// Others may have taken depth as far as it goes. It means nothing to us.
+		p.Depth = min(max(p.Depth, ev.Depth+1), st.room.Version.MaxDepth)
+		cited = append(cited, ev.Event)
 	}
 	for _, ev := range known.selected {
 		p.AuthEvents = append(p.AuthEvents, ev.ID)
 	}
 	if st.room.Version.References == event.HashedReferences {
-		p.ReferenceHashes = referenceHashes(follows, known.selected)
+		p.ReferenceHashes = referenceHashes(cited, known.selected)
 	}
 	return event.Build(st.room.Version, p, st.server.name, st.server.key)
 }
@@ -128,7 +142,7 @@ type authState struct {
 }
 
 // authState reads what is needed to judge a draft. https://spec.matrix.org/v1.19/server-server-api/#auth-events-selection
-func (st *step) authState(ctx context.Context, d draft) (authState, error) {
+func (st *step) authState(ctx context.Context, in statetree.Tree, d draft) (authState, error) {
 	known := authState{create: st.tip.create}
 	if d.typ == event.TypeCreate {
 		return known, nil
@@ -137,8 +151,7 @@ func (st *step) authState(ctx context.Context, d draft) (authState, error) {
 	if d.stateKey != nil {
 		stateKey = *d.stateKey
 	}
-	needed := auth.Needed(st.room.Version, d.typ, stateKey, d.sender, d.content)
-	found, err := st.lookup(ctx, needed...)
+	found, err := st.lookupIn(ctx, in, auth.Needed(st.room.Version, d.typ, stateKey, d.sender, d.content))
 	if err != nil {
 		return known, err
 	}
@@ -177,57 +190,93 @@ func forbidden(err error) error {
 	return err
 }
 
-// store takes an accepted event into the room.
+// store takes an event into the room as what the stations before found it to be.
 func (st *step) store(ctx context.Context, in arrival) (*rooms.Event, error) {
-	stored := &rooms.Event{
-		Event: in.event, Num: st.server.db.NextNumber(), RoomNum: st.room.Num, Kind: rooms.Live,
-		StateBefore: in.before.Root(), StateAfter: st.tip.state.Root(),
-		TxnDevice: in.txn.device, TxnID: in.txn.id,
+	added := st.newEvent(in)
+	with, err := st.stateWith(ctx, &added, in)
+	if err != nil {
+		return nil, err
 	}
-	added := rooms.NewEvent{Event: stored, TxnKey: in.txn.key}
-	if stored.IsState() {
-		if err := st.changeState(ctx, &added); err != nil {
+	if !in.unknown {
+		added.StateBefore, added.StateWith = in.before.Root(), with.Root()
+	}
+	now := placed{Event: added.Event, before: in.before, with: with, accepted: added.Accepted, auth: added.Auth}
+	if in.kind == rooms.Live {
+		if err := st.moveCurrent(ctx, &added, now); err != nil {
 			return nil, err
 		}
 	}
-	if err := st.redact(ctx, &added); err != nil {
+	if err := st.redact(ctx, &added, in); err != nil {
 		return nil, err
 	}
-	st.tip.extremities = []*rooms.Event{added.Event}
-	st.tip.depth = added.Depth
-	st.fresh[added.Num] = added.Event
+	now.Event = added.Event
+	if in.kind == rooms.Live && !added.Fills {
+		st.tip.replaceExtremities(now)
+	}
+	if err := st.graph.append(st.server.hasher, &added); err != nil {
+		return nil, err
+	}
+	st.fresh[added.Num] = now
+	if st.byID != nil {
+		st.byID[added.ID] = added.Event
+	}
 	st.events = append(st.events, added)
 	return added.Event, nil
 }
 
-// changeState moves the current state by a state event, and all that is derived from it.
-func (st *step) changeState(ctx context.Context, added *rooms.NewEvent) error {
-	ev := added.Event
-	if ev.Type == event.TypeMember {
-		before, _, err := st.member(ctx, ev.Target())
-		if err != nil {
-			return err
-		}
-		st.tip.count(before, ev.Membership())
-		if m := ev.Membership(); m == event.Invite || m == event.Knock {
-			if added.Stripped, err = st.strippedState(ctx, ev); err != nil {
-				return err
-			}
+// newEvent is what is stored of an arrival itself.
+func (st *step) newEvent(in arrival) rooms.NewEvent {
+	ev := &rooms.Event{
+		Event: in.event, RoomNum: st.room.Num, Kind: in.kind, Order: in.order,
+		StateUnknown: in.unknown, StateAfter: st.tip.state.Root(),
+		TxnDevice: in.txn.device, TxnID: in.txn.id,
+	}
+	added := rooms.NewEvent{Event: ev, TxnKey: in.txn.key, Known: in.stored != nil}
+	if added.Known {
+		ev.Event, ev.Num, ev.RedactedBy = in.stored.Event, in.stored.Num, in.stored.RedactedBy
+	} else {
+		ev.Num = st.server.db.NextNumber()
+	}
+	if ev.IsState() && in.kind != rooms.Rejected {
+		added.Accepted = true
+		for _, a := range in.auth {
+			added.Auth = append(added.Auth, a.Num)
 		}
 	}
-	change := statetree.Change{Key: st.server.hasher.Key(ev.StateID()), Value: statetree.Value(ev.Num)}
-	tree, nodes, err := st.server.trees.Set(ctx, st.tip.state, []statetree.Change{change})
+	added.Lacks, added.Fills = in.lacks, in.fills
+	st.tip.gaps = st.tip.gaps || len(in.lacks) > 0
+	return added
+}
+
+// stateWith is the state after an event, for those that follow it.
+func (st *step) stateWith(ctx context.Context, added *rooms.NewEvent, in arrival) (statetree.Tree, error) {
+	if !added.Accepted || in.unknown {
+		return in.before, nil
+	}
+	return st.set(ctx, in.before, st.change(added.Event))
+}
+
+// change is what a state event changes.
+func (st *step) change(ev *rooms.Event) statetree.Change {
+	return statetree.Change{Key: st.server.hasher.Key(ev.StateID()), Value: statetree.Value(ev.Num)}
+}
+
+// set makes changes to a state, and keeps the new nodes to be stored.
+func (st *step) set(ctx context.Context, tree statetree.Tree, changes ...statetree.Change) (statetree.Tree, error) {
+	tree, nodes, err := st.server.trees.Set(ctx, tree, changes)
 	if err != nil {
-		return fmt.Errorf("change the state of %s: %w", st.room.ID, err)
+		return tree, fmt.Errorf("change the state of %s: %w", st.room.ID, err)
 	}
-	st.tip.state = tree
 	st.nodes = append(st.nodes, nodes...)
-	ev.StateAfter = tree.Root()
-	st.tip.keep(ev)
-	if directoryTypes[ev.Type] {
-		st.relist = true
+	return tree, nil
+}
+
+// lookupIn returns the events of a state at these keys, nil where there is none.
+func (st *step) lookupIn(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
+	if tree.Root() == st.tip.state.Root() {
+		return st.lookup(ctx, keys...)
 	}
-	return nil
+	return st.server.stateEvents(ctx, st.source, tree, keys)
 }
 
 // lookup returns the state events at these keys, nil where there is none.
@@ -281,6 +330,9 @@ func (st *step) mustBeJoined(ctx context.Context, user matrix.UserID) error {
 
 // finish derives what follows from the whole step.
 func (st *step) finish(ctx context.Context) (err error) {
+	if err := st.resolveCurrent(ctx); err != nil {
+		return err
+	}
 	if st.relist && st.tip.listed && st.directory == nil {
 		st.directory, err = st.directoryEntry(ctx)
 	}
@@ -295,9 +347,12 @@ func (st *step) write(generation int64) storage.Write {
 	if len(st.events) == 0 {
 		return rooms.Publish{Entry: *st.directory, Generation: generation}
 	}
-	return rooms.Append{
+	a := rooms.Append{
 		Room: st.room, NewRoom: st.created, Generation: generation,
-		Events: st.events, Nodes: st.nodes, Head: st.tip.head(st.room),
-		Directory: st.directory, Aliases: st.aliases,
+		Events: st.events, Nodes: st.nodes, Directory: st.directory, Aliases: st.aliases,
 	}
+	if slices.ContainsFunc(st.events, func(ev rooms.NewEvent) bool { return ev.Kind == rooms.Live }) {
+		a.Head = st.tip.head(st.room)
+	}
+	return a
 }

@@ -16,7 +16,7 @@ import (
 // one and makes the next, and what it points to is never changed.
 type tip struct {
 	state       statetree.Tree
-	extremities []*rooms.Event
+	extremities []placed // forward extremities, oldest first
 	depth       int64 // the greatest of the extremities
 	joined      int64
 	invited     int64
@@ -29,6 +29,24 @@ type tip struct {
 
 	// pending has the redactions whose target has not come yet. A step that changes it copies it.
 	pending map[matrix.EventID][]int64
+	gaps    bool // history is missing somewhere
+	// crowded says that there are more of them than are kept in memory.
+	crowded bool
+}
+
+// A placed event has its place in the graph of the room. Its states can be read before they are stored.
+type placed struct {
+	*rooms.Event
+	before, with statetree.Tree
+
+	// Of one that is not stored yet.
+	accepted bool // state that may be in states
+	auth     []int64
+}
+
+// storedPlaced is an event whose states are stored.
+func storedPlaced(ev *rooms.Event) placed {
+	return placed{Event: ev, before: statetree.At(ev.StateBefore), with: statetree.At(ev.StateWith)}
 }
 
 var (
@@ -48,8 +66,12 @@ func (s *Server) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 	}
 	t := &tip{state: statetree.At(head.Root), depth: head.Depth, joined: head.Joined, invited: head.Invited}
 	from := source{room: room}
-	if t.extremities, err = s.eventsOf(ctx, from, head.Extremities); err != nil {
+	extremities, err := s.eventsOf(ctx, from, head.Extremities)
+	if err != nil {
 		return nil, err
+	}
+	for _, ev := range extremities {
+		t.extremities = append(t.extremities, storedPlaced(ev))
 	}
 	kept, err := s.stateEvents(ctx, from, t.state, []event.Key{createKey, powerKey, joinRulesKey})
 	if err != nil {
@@ -60,8 +82,14 @@ func (s *Server) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 	if t.listed, err = rooms.IsPublished(ctx, s.db, room.Num); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
 	}
-	if t.pending, err = rooms.PendingRedactions(ctx, s.db, room.Num); err != nil {
+	if t.gaps, err = rooms.HasGaps(ctx, s.db, room.Num); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.pending, err = rooms.PendingRedactions(ctx, s.db, room.Num, maxPending+1); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if len(t.pending) > maxPending {
+		t.pending, t.crowded = nil, true
 	}
 	return t, nil
 }
@@ -95,6 +123,17 @@ func (t *tip) keep(ev *rooms.Event) {
 	t.parseLevels(ev.Version)
 }
 
+// drop forgets a state event that the tip holds parsed, if it is gone from the state.
+func (t *tip) drop(key event.Key) {
+	switch key {
+	case powerKey:
+		t.power = nil
+		t.parseLevels(t.create.Version)
+	case joinRulesKey:
+		t.joinRules = nil
+	}
+}
+
 // keepRedacted puts the redacted form of an event in the place of the event.
 func (t *tip) keepRedacted(ev *rooms.Event) {
 	for _, kept := range []*rooms.Event{t.create, t.power, t.joinRules} {
@@ -118,8 +157,16 @@ func (t *tip) count(before, after event.Membership) {
 	add(after, 1)
 }
 
+// maxPending bounds the redactions that are kept in memory until their targets come. Of a room that has more
+// they are looked up.
+const maxPending = 1000
+
 // await notes a redaction whose target has not come.
 func (t *tip) await(target matrix.EventID, redaction int64) {
+	if t.crowded = t.crowded || len(t.pending) >= maxPending; t.crowded {
+		t.pending = nil
+		return
+	}
 	t.pending = maps.Clone(t.pending)
 	if t.pending == nil {
 		t.pending = make(map[matrix.EventID][]int64)
@@ -129,13 +176,16 @@ func (t *tip) await(target matrix.EventID, redaction int64) {
 
 // arrived forgets the redactions that waited for a target.
 func (t *tip) arrived(target matrix.EventID) {
+	if t.crowded {
+		return
+	}
 	t.pending = maps.Clone(t.pending)
 	delete(t.pending, target)
 }
 
 // head is what is stored of the tip.
-func (t *tip) head(room rooms.Room) rooms.Head {
-	h := rooms.Head{RoomNum: room.Num, Root: t.state.Root(), Depth: t.depth, Joined: t.joined, Invited: t.invited}
+func (t *tip) head(room rooms.Room) *rooms.Head {
+	h := &rooms.Head{RoomNum: room.Num, Root: t.state.Root(), Depth: t.depth, Joined: t.joined, Invited: t.invited}
 	for _, ev := range t.extremities {
 		h.Extremities = append(h.Extremities, ev.Num)
 	}

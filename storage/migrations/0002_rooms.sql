@@ -33,6 +33,8 @@ CREATE TABLE events (
 	state_key    TEXT,             -- null: not a state event
 	sender       TEXT NOT NULL,
 	state_before BIGINT,           -- root; null: unknown
+	state_with   BIGINT,           -- root after it, for the events that follow it; null: as before it
+	auth         TEXT,             -- accepted state only: JSON array of the numbers of its auth events
 	redacted_by  BIGINT,           -- event number of the redaction
 	txn_key      BIGINT,           -- keyed hash of (user, device, path, transaction ID)
 	txn_device   TEXT,
@@ -44,7 +46,17 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX events_id ON events (event_id, room_num);
 CREATE INDEX events_order ON events (room_num, anchor, sub) WHERE anchor IS NOT NULL;
 CREATE INDEX events_position ON events (position) WHERE position IS NOT NULL;
+CREATE INDEX events_auth ON events (room_num, event_num) WHERE auth IS NOT NULL;
 CREATE UNIQUE INDEX events_txn ON events (txn_key) WHERE txn_key IS NOT NULL;
+
+-- Where history is missing: prev events of timeline events that are in no timeline themselves.
+CREATE TABLE gaps (
+	room_num  BIGINT NOT NULL,
+	prev_id   TEXT NOT NULL,
+	event_num BIGINT NOT NULL,  -- the event that follows it
+	PRIMARY KEY (room_num, prev_id, event_num)
+);
+CREATE INDEX gaps_event ON gaps (room_num, event_num);
 
 -- Each move of a room's current state: the root from this position on.
 CREATE TABLE room_states (
@@ -66,7 +78,7 @@ CREATE TABLE memberships (
 	user_id    TEXT NOT NULL,
 	membership TEXT NOT NULL,
 	event_num  BIGINT NOT NULL,
-	position   BIGINT NOT NULL,
+	position   BIGINT NOT NULL,   -- 0: from before this server knew the room
 	stripped   TEXT,              -- invites and knocks: JSON array of stripped state events
 	forgotten  BOOLEAN NOT NULL,
 	PRIMARY KEY (room_num, user_id)

@@ -3,33 +3,47 @@ package rooms
 import (
 	"strconv"
 
-	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 )
 
-// Append stores live events of one room, in their order, with all that follows from them: states,
+// Append stores events of one room, in their order, with all that follows from them: states,
 // memberships, redactions, the room's head. It is all or nothing.
 type Append struct {
 	Room       Room
 	NewRoom    bool  // the room itself is stored with its first events
 	Generation int64 // of the owner: what builds on a failed Append fails too
 	Events     []NewEvent
-	Nodes      []statetree.NewNode // of the states after the events
-	Head       Head                // after the last event; its Position is filled in at the commit
+	Nodes      []statetree.NewNode // of the states of the events, and of the current state
+	Head       *Head               // after the last event; nil if none is live. Its Position is filled in at the commit
 	Directory  *Published
 	Aliases    []Alias // made with the room
 }
 
-// A NewEvent is an event to be stored. Its Position and Order are filled in at the commit.
+// A NewEvent is an event to be stored. Of a live one, Position and Order are filled in at the commit.
 type NewEvent struct {
 	*Event
+	Known      bool             // it is stored already, without its place: that is added
+	Accepted   bool             // state that may be in states and authorise others
+	Auth       []int64          // of accepted state: its auth events
 	TxnKey     int64            // 0: sent without a transaction ID
-	Stripped   []byte           // of an invite or a knock: what its user may know of the room
+	Members    []Membership     // that it changes; their Position is filled in at the commit
 	Redactions []Redaction      // of earlier events by this one, or of this one by an earlier one
 	Waiting    matrix.EventID   // of a redaction: its target, if that has not come yet
+	Lacks      []matrix.EventID // of a timeline event: its prev events that are in no timeline
+	Fills      bool             // an earlier one lacks this event
+	Then       *Move            // of the current state, after a live event
 	Arrived    []matrix.EventID // targets that waiting redactions need no longer wait for
+}
+
+// A Move is a move of a room's current state that the states of different branches have come to when they were
+// resolved. It is the Value of storage.NewsState.
+type Move struct {
+	RoomNum int64
+	Room    matrix.RoomID
+	Root    statetree.NodeID
+	Members []Membership // that changed; their Position is that of the news
 }
 
 // A Redaction is an event to be redacted.
@@ -61,7 +75,7 @@ var (
 			{Name: "kind", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}, {Name: "anchor", Type: storage.BigInt},
 			{Name: "sub", Type: storage.BigInt}, {Name: "type", Type: storage.Text}, {Name: "state_key", Type: storage.Text},
 			{Name: "sender", Type: storage.Text}, {Name: "state_before", Type: storage.BigInt},
-			{Name: "txn_key", Type: storage.BigInt}, {Name: "txn_device", Type: storage.Text},
+			{Name: "state_with", Type: storage.BigInt}, {Name: "auth", Type: storage.Text}, {Name: "txn_key", Type: storage.BigInt}, {Name: "txn_device", Type: storage.Text},
 			{Name: "txn_id", Type: storage.Text}, {Name: "json", Type: storage.Text},
 		},
 		Key: []string{"event_num"},
@@ -93,6 +107,14 @@ var (
 		},
 		Key: []string{"room_num", "user_id", "position"},
 	}
+	importedTable = &storage.Table{
+		Name: historyTable.Name, Columns: historyTable.Columns, Key: historyTable.Key, OnConflict: storage.Replace,
+	}
+	gapsTable = &storage.Table{
+		Name:    "gaps",
+		Columns: []storage.Column{{Name: "room_num", Type: storage.BigInt}, {Name: "prev_id", Type: storage.Text}, {Name: "event_num", Type: storage.BigInt}},
+		Key:     []string{"room_num", "prev_id", "event_num"}, OnConflict: storage.Ignore,
+	}
 	pendingTable = &storage.Table{
 		Name:    "pending_redactions",
 		Columns: []storage.Column{{Name: "room_num", Type: storage.BigInt}, {Name: "redacts", Type: storage.Text}, {Name: "event_num", Type: storage.BigInt}},
@@ -111,10 +133,16 @@ func (a Append) Rows(it *storage.Item) {
 	}
 	var last storage.Ref
 	for i := range a.Events {
-		last = a.Events[i].rows(it)
+		if e := &a.Events[i]; e.Kind == Live {
+			last = e.liveRows(it)
+		} else {
+			e.rows(it, nil, orNil(int64(e.Order.Anchor)))
+		}
 	}
-	it.Insert(headsTable, a.Room.Num, last, int64(a.Head.Root), a.Head.Depth,
-		numberList(a.Head.Extremities), a.Head.Joined, a.Head.Invited)
+	if a.Head != nil {
+		it.Insert(headsTable, a.Room.Num, last, int64(a.Head.Root), a.Head.Depth,
+			numberList(a.Head.Extremities), a.Head.Joined, a.Head.Invited)
+	}
 	if a.Directory != nil {
 		a.Directory.rows(it)
 	}
@@ -123,16 +151,51 @@ func (a Append) Rows(it *storage.Item) {
 	}
 }
 
-func (e *NewEvent) rows(it *storage.Item) storage.Ref {
+// liveRows stores an event that is news.
+func (e *NewEvent) liveRows(it *storage.Item) storage.Ref {
 	at := it.News(storage.News{Kind: storage.NewsEvent, Room: e.RoomID, User: e.Target(), Value: e.Event})
-	it.Insert(eventsTable, e.Num, e.RoomNum, string(e.ID), int64(e.Kind), at, at, int64(0), e.Type, e.StateKey,
-		string(e.Sender), int64(e.StateBefore), orNil(e.TxnKey), orNil(string(e.TxnDevice)), orNil(e.TxnID), string(e.JSON))
-	if e.StateAfter != e.StateBefore {
+	e.rows(it, at, at)
+	if e.StateMoved {
 		it.Insert(statesTable, e.RoomNum, at, int64(e.StateAfter))
 	}
-	if e.Type == event.TypeMember && e.IsState() {
-		e.memberRows(it, at)
+	for i := range e.Members {
+		e.Members[i].rows(it, at)
 	}
+	if e.Then != nil {
+		return e.Then.rows(it)
+	}
+	return at
+}
+
+func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
+	var before, with, auth any
+	if !e.StateUnknown {
+		before = int64(e.StateBefore)
+		if e.StateWith != e.StateBefore {
+			with = int64(e.StateWith)
+		}
+	}
+	if e.Accepted {
+		auth = numberList(e.Auth)
+	}
+	if e.Known {
+		it.Exec(`
+			UPDATE events SET kind = $1, position = $2, anchor = $3, sub = $4, state_before = $5, state_with = $6, auth = $7
+			WHERE event_num = $8`, int64(e.Kind), position, anchor, e.Order.Sub, before, with, auth, e.Num)
+	} else {
+		it.Insert(eventsTable, e.Num, e.RoomNum, string(e.ID), int64(e.Kind), position, anchor, e.Order.Sub, e.Type, e.StateKey,
+			string(e.Sender), before, with, auth, orNil(e.TxnKey), orNil(string(e.TxnDevice)), orNil(e.TxnID), string(e.JSON))
+	}
+	for _, id := range e.Lacks {
+		it.Insert(gapsTable, e.RoomNum, string(id), e.Num)
+	}
+	if e.Fills {
+		it.Exec(`DELETE FROM gaps WHERE room_num = $1 AND prev_id = $2`, e.RoomNum, string(e.ID))
+	}
+	e.redactionRows(it)
+}
+
+func (e *NewEvent) redactionRows(it *storage.Item) {
 	for _, r := range e.Redactions {
 		it.Exec(`UPDATE events SET redacted_by = $1, json = $2 WHERE event_num = $3 AND redacted_by IS NULL`,
 			r.By, string(r.JSON), r.Target)
@@ -143,13 +206,35 @@ func (e *NewEvent) rows(it *storage.Item) storage.Ref {
 	for _, id := range e.Arrived {
 		it.Exec(`DELETE FROM pending_redactions WHERE room_num = $1 AND redacts = $2`, e.RoomNum, string(id))
 	}
+}
+
+// rows stores a membership that holds from a position on.
+func (m *Membership) rows(it *storage.Item, at any) {
+	it.Insert(membershipsTable, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, at, orNil(string(m.Stripped)), false)
+	it.Insert(historyTable, m.RoomNum, string(m.User), at, string(m.Membership), m.EventNum)
+}
+
+func (m *Move) rows(it *storage.Item) storage.Ref {
+	at := it.News(storage.News{Kind: storage.NewsState, Room: m.Room, Value: m})
+	it.Insert(statesTable, m.RoomNum, at, int64(m.Root))
+	for i := range m.Members {
+		m.Members[i].rows(it, at)
+	}
 	return at
 }
 
-func (e *NewEvent) memberRows(it *storage.Item, at storage.Ref) {
-	user, membership := string(e.Target()), string(e.Membership())
-	it.Insert(membershipsTable, e.RoomNum, user, membership, e.Num, at, orNil(string(e.Stripped)), false)
-	it.Insert(historyTable, e.RoomNum, user, at, membership, e.Num)
+// ImportMembers stores the members of a room that this server is about to join, as they were before it knew the
+// room. It may be stored again, with other members.
+type ImportMembers struct {
+	Members []Membership
+}
+
+// Rows implements storage.Write.
+func (w ImportMembers) Rows(it *storage.Item) {
+	for _, m := range w.Members {
+		it.Insert(membershipsTable, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, int64(m.Position), nil, false)
+		it.Insert(importedTable, m.RoomNum, string(m.User), int64(m.Position), string(m.Membership), m.EventNum)
+	}
 }
 
 // FromNews returns the event that is the news, as the committer placed it.

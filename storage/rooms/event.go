@@ -15,7 +15,7 @@ type Kind int64
 // The kinds of events.
 const (
 	Live       Kind = 0 // came while we were in the room: has a position and is in the timeline
-	Outlier    Kind = 1 // known without its place in the room
+	Outlier    Kind = 1 // known without its place in the timeline
 	Rejected   Kind = 2 // failed the rules at its own place
 	SoftFailed Kind = 3 // allowed at its own place, not by the current state: not shown
 	Backfilled Kind = 4 // history, filled in later: in the timeline, without a position
@@ -43,13 +43,16 @@ type Event struct {
 	Position     storage.Position // 0 unless live
 	Order        Order            // zero if in no timeline
 	StateBefore  statetree.NodeID
-	RedactedBy   int64           // number of the redaction; 0 if there is none
-	TxnDevice    matrix.DeviceID // the device that sent it with TxnID; empty if none
+	StateUnknown bool             // StateBefore is not known, and 0: nobody is shown the event
+	StateWith    statetree.NodeID // after it, with it if it is accepted state: what the events that follow it stand on
+	RedactedBy   int64            // number of the redaction; 0 if there is none
+	TxnDevice    matrix.DeviceID  // the device that sent it with TxnID; empty if none
 	TxnID        string
 
 	// Of events fresh from the committer only (storage.News); zero in what is read later.
 
 	StateAfter statetree.NodeID // current state from this event on
+	StateMoved bool             // that is another than before it
 	Redacted   []int64          // numbers of the events that this one redacts: what is kept of them is out of date
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // eventColumns is what scanEvent reads.
-const eventColumns = `event_num, room_num, event_id, kind, position, anchor, sub, state_before, redacted_by, txn_device, txn_id, json`
+const eventColumns = `event_num, room_num, event_id, kind, position, anchor, sub, state_before, state_with, redacted_by, txn_device, txn_id, json`
 
 // EventsByNumber returns events of a room in the order of nums, without those that are not there.
 func EventsByNumber(ctx context.Context, q storage.Querier, room Room, nums []int64) ([]*Event, error) {
@@ -111,7 +111,7 @@ func LogAfter(ctx context.Context, q storage.Querier, after storage.Position, li
 		found = append(found, ev)
 		return err
 	}, `
-		SELECT event_num, e.room_num, event_id, kind, position, anchor, sub, state_before, redacted_by,
+		SELECT event_num, e.room_num, event_id, kind, position, anchor, sub, state_before, state_with, redacted_by,
 			txn_device, txn_id, json, room_id, version
 		FROM events e JOIN rooms r ON r.room_num = e.room_num
 		WHERE position > $1 AND position IS NOT NULL
@@ -125,8 +125,8 @@ func SentAs(ctx context.Context, q storage.Querier, txnKey int64) (matrix.EventI
 	return matrix.EventID(id), found, err
 }
 
-// PendingRedactions returns the redactions of a room that wait for their targets, by target.
-func PendingRedactions(ctx context.Context, q storage.Querier, roomNum int64) (map[matrix.EventID][]int64, error) {
+// PendingRedactions returns redactions of a room that wait for their targets, by target, at most limit.
+func PendingRedactions(ctx context.Context, q storage.Querier, roomNum int64, limit int) (map[matrix.EventID][]int64, error) {
 	pending := make(map[matrix.EventID][]int64)
 	err := storage.Each(ctx, q, func(rows storage.Rows) error {
 		var target string
@@ -134,7 +134,8 @@ func PendingRedactions(ctx context.Context, q storage.Querier, roomNum int64) (m
 		err := rows.Scan(&target, &num)
 		pending[matrix.EventID(target)] = append(pending[matrix.EventID(target)], num)
 		return err
-	}, `SELECT redacts, event_num FROM pending_redactions WHERE room_num = $1 ORDER BY event_num`, roomNum)
+	}, `SELECT redacts, event_num FROM pending_redactions WHERE room_num = $1 ORDER BY event_num LIMIT $2`,
+		roomNum, int64(limit))
 	return pending, err
 }
 
@@ -162,14 +163,15 @@ type eventRow struct {
 	kind             int64
 	position, anchor *int64
 	sub              int64
-	before, redacted *int64
+	before, with     *int64
+	redacted         *int64
 	device, txn      *string
 	json             string
 }
 
 func (r *eventRow) dest() []any {
 	return []any{&r.num, &r.room, &r.id, &r.kind, &r.position, &r.anchor, &r.sub,
-		&r.before, &r.redacted, &r.device, &r.txn, &r.json}
+		&r.before, &r.with, &r.redacted, &r.device, &r.txn, &r.json}
 }
 
 func (r *eventRow) event(room Room) (*Event, error) {
@@ -177,11 +179,16 @@ func (r *eventRow) event(room Room) (*Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load event %s of %s: %w", r.id, room.ID, err)
 	}
+	with := r.with
+	if with == nil {
+		with = r.before
+	}
 	return &Event{
 		Event: ev, Num: r.num, RoomNum: r.room, Kind: Kind(r.kind),
 		Position:    storage.Position(orZero(r.position)),
 		Order:       Order{Anchor: storage.Position(orZero(r.anchor)), Sub: r.sub},
-		StateBefore: statetree.NodeID(orZero(r.before)), RedactedBy: orZero(r.redacted),
+		StateBefore: statetree.NodeID(orZero(r.before)), StateUnknown: r.before == nil,
+		StateWith: statetree.NodeID(orZero(with)), RedactedBy: orZero(r.redacted),
 		TxnDevice: matrix.DeviceID(orZero(r.device)), TxnID: orZero(r.txn),
 	}, nil
 }

@@ -22,12 +22,12 @@ func TestMemberships(t *testing.T) {
 		w.begin(one, 0, "alice join", "bob invite", "carol ban")
 		w.begin(two, 0, "bob join")
 		joined := w.event(one, "bob join")
-		joined.Stripped = []byte(`[{"type":"x"}]`)
+		joined.Members[0].Stripped = []byte(`[{"type":"x"}]`)
 		at := w.commit(Append{Room: one, Events: []NewEvent{joined}})
 		got, found, err := MembershipOf(ctx, w.db, one.Num, bob)
 		want := Membership{
 			RoomNum: one.Num, Room: one.ID, User: bob, Membership: event.Join, EventNum: joined.Num,
-			Position: at, Stripped: joined.Stripped,
+			Position: at, Stripped: joined.Members[0].Stripped,
 		}
 		if err != nil || !found || !reflect.DeepEqual(got, want) {
 			w.t.Errorf("got %+v, %v; want %+v", got, err, want)

@@ -59,7 +59,11 @@ func (w *world) event(room Room, what string) NewEvent {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return NewEvent{Event: &Event{Event: ev, Num: w.db.NextNumber(), RoomNum: room.Num, StateBefore: 1, StateAfter: 1}}
+	n := NewEvent{Event: &Event{Event: ev, Num: w.db.NextNumber(), RoomNum: room.Num, StateBefore: 1, StateWith: 1, StateAfter: 1}}
+	if ev.IsState() {
+		n.Members = []Membership{{RoomNum: room.Num, User: ev.Target(), Membership: ev.Membership(), EventNum: n.Num}}
+	}
+	return n
 }
 
 func (w *world) commit(write storage.Write) storage.Position {
@@ -74,7 +78,7 @@ func (w *world) commit(write storage.Write) storage.Position {
 // begin stores a new room with events, and returns them as they are read back.
 func (w *world) begin(room Room, joined int64, what ...string) []*Event {
 	w.t.Helper()
-	a := Append{Room: room, NewRoom: true, Head: Head{Root: 7, Depth: 3, Joined: joined}}
+	a := Append{Room: room, NewRoom: true, Head: &Head{Root: 7, Depth: 3, Joined: joined}}
 	var nums []int64
 	for _, each := range what {
 		ev := w.event(room, each)
@@ -103,17 +107,16 @@ func bodies(events []*Event) string {
 	return strings.Join(all, " ")
 }
 
-// backfilled stores history before a live event.
-type backfilled struct {
-	events []NewEvent
-	before storage.Position
-}
-
-func (b backfilled) Rows(it *storage.Item) {
-	for i, e := range b.events {
-		it.Insert(eventsTable, e.Num, e.RoomNum, string(e.ID), int64(Backfilled), nil, int64(b.before), int64(-1-i), e.Type, e.StateKey,
-			string(e.Sender), nil, nil, nil, nil, string(e.JSON))
+// backfill stores history before a live event.
+func (w *world) backfill(room Room, before storage.Position, what ...string) {
+	var a Append
+	for i, each := range what {
+		ev := w.event(room, each)
+		ev.Kind, ev.Order, ev.StateUnknown = Backfilled, Order{before, int64(-1 - i)}, true
+		a.Events = append(a.Events, ev)
 	}
+	a.Room = room
+	w.commit(a)
 }
 
 func TestRoomAndHead(t *testing.T) {
@@ -166,7 +169,7 @@ func TestPageWithHistory(t *testing.T) {
 		room := w.room("one")
 		events := w.begin(room, 0, "a", "b", "c")
 		b := events[1].Position
-		w.commit(backfilled{[]NewEvent{w.event(room, "b-1"), w.event(room, "b-2")}, b})
+		w.backfill(room, b, "b-1", "b-2")
 		page := func(p PageQuery) func() ([]*Event, error) {
 			return func() ([]*Event, error) { return Page(ctx, w.db, room, p) }
 		}
@@ -244,14 +247,14 @@ func TestPendingRedactions(t *testing.T) {
 		first, second, target := w.event(room, "first"), w.event(room, "second"), w.event(room, "target")
 		first.Waiting, second.Waiting = target.ID, target.ID
 		w.commit(Append{Room: room, Events: []NewEvent{first, second}})
-		pending, err := PendingRedactions(ctx, w.db, room.Num)
+		pending, err := PendingRedactions(ctx, w.db, room.Num, 10)
 		want := map[matrix.EventID][]int64{target.ID: {first.Num, second.Num}}
 		if err != nil || !reflect.DeepEqual(pending, want) {
 			w.t.Errorf("got %v, %v; want %v", pending, err, want)
 		}
 		target.Arrived = []matrix.EventID{target.ID}
 		w.commit(Append{Room: room, Events: []NewEvent{target}})
-		if pending, err := PendingRedactions(ctx, w.db, room.Num); err != nil || len(pending) != 0 {
+		if pending, err := PendingRedactions(ctx, w.db, room.Num, 10); err != nil || len(pending) != 0 {
 			w.t.Errorf("after it came: %v, %v", pending, err)
 		}
 	})
@@ -286,10 +289,10 @@ func TestStateNodes(t *testing.T) {
 	each(t, func(w *world) {
 		room := w.room("one")
 		a := w.event(room, "a")
-		a.StateBefore, a.StateAfter = 0, 11
+		a.StateBefore, a.StateWith, a.StateAfter, a.StateMoved = 0, 11, 11, true
 		first := w.commit(Append{Room: room, NewRoom: true, Events: []NewEvent{a}, Nodes: []statetree.NewNode{{ID: 11, Data: []byte{0, 1}}, {ID: 12, Data: []byte{2}}}})
 		b := w.event(room, "b")
-		b.StateBefore, b.StateAfter = 11, 12
+		b.StateBefore, b.StateWith, b.StateAfter, b.StateMoved = 11, 12, 12, true
 		w.commit(Append{Room: room, Events: []NewEvent{b}})
 		got := make(map[statetree.NodeID]string)
 		err := StateNodes(ctx, w.db, []statetree.NodeID{11, 12, 13}, func(id statetree.NodeID, data []byte) error {

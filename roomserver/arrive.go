@@ -1,0 +1,243 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// errLacking says that an event stands on what is not here.
+var errLacking = errors.New("roomserver: what the event stands on is missing")
+
+// receive takes an event of another server through the stations.
+func (st *step) receive(ctx context.Context, ev *event.Event) (Result, error) {
+	in, err := st.arrive(ctx, ev)
+	switch {
+	case errors.Is(err, errLacking):
+		return Result{Event: ev.ID, Outcome: Missing, Err: err}, nil
+	case err != nil:
+		return Result{}, err
+	case in.event == nil:
+		return Result{Event: ev.ID, Outcome: Known}, nil
+	}
+	why, err := st.judge(ctx, &in)
+	if err == nil {
+		_, err = st.store(ctx, in)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	outcome := map[rooms.Kind]Outcome{rooms.Rejected: Rejected, rooms.SoftFailed: SoftFailed}[in.kind]
+	if outcome == 0 {
+		outcome = Accepted
+	}
+	return Result{Event: ev.ID, Outcome: outcome, Err: why}, nil
+}
+
+// arrive finds all that an event stands on. An event that is known gives an arrival without one.
+func (st *step) arrive(ctx context.Context, ev *event.Event) (arrival, error) {
+	in, err := st.begin(ctx, ev)
+	if err != nil || in.event == nil {
+		return in, err
+	}
+	if in.stored == nil || in.stored.StateUnknown {
+		prevs, err := st.prevEvents(ctx, in.event)
+		if err != nil {
+			return in, err
+		}
+		for _, prev := range prevs {
+			if prev.Kind == rooms.Outlier {
+				in.lacks = append(in.lacks, prev.ID)
+			}
+		}
+		if in.before, err = st.stateAfterAll(ctx, prevs); err != nil {
+			return in, err
+		}
+	} else {
+		in.before = st.place(in.stored).before
+		in.lacks = in.event.PrevEvents
+	}
+	in.fills, err = st.isLacked(ctx, ev.ID)
+	return in, err
+}
+
+// begin looks whether an event is known, and for its auth events.
+func (st *step) begin(ctx context.Context, ev *event.Event) (arrival, error) {
+	found, err := st.find(ctx, ev.ID)
+	if err != nil {
+		return arrival{}, err
+	}
+	in := arrival{event: ev, stored: found[0], kind: rooms.Live}
+	if had := in.stored; had != nil {
+		if !hasNoPlace(had) {
+			return arrival{}, nil
+		}
+		in.event = had.Event // in old versions others choose the IDs: the first that came counts
+		if had.Kind != rooms.Outlier {
+			in.kind, in.order = had.Kind, had.Order
+		}
+	}
+	in.auth, err = st.authEvents(ctx, in.event)
+	return in, err
+}
+
+// hasNoPlace says whether a stored event still wants its place in the room.
+func hasNoPlace(ev *rooms.Event) bool { return ev.Kind == rooms.Outlier || ev.StateUnknown }
+
+// prevEvents returns the prev events of an event, with their states.
+func (st *step) prevEvents(ctx context.Context, ev *event.Event) ([]placed, error) {
+	found, err := st.find(ctx, ev.PrevEvents...)
+	if err != nil {
+		return nil, err
+	}
+	prevs := make([]placed, 0, len(found))
+	for i, prev := range found {
+		if prev == nil || prev.StateUnknown {
+			return nil, fmt.Errorf("%w: prev event %s", errLacking, ev.PrevEvents[i])
+		}
+		if !slices.ContainsFunc(prevs, func(p placed) bool { return p.Num == prev.Num }) {
+			prevs = append(prevs, st.place(prev))
+		}
+	}
+	return prevs, nil
+}
+
+// authEvents returns the auth events of an event. One of another room counts as rejected, whatever it is there.
+// https://spec.matrix.org/v1.19/rooms/v12/#authorisation-rules
+func (st *step) authEvents(ctx context.Context, ev *event.Event) ([]*rooms.Event, error) {
+	found, err := st.find(ctx, ev.AuthEvents...)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range found {
+		id := ev.AuthEvents[i]
+		if a != nil {
+			continue
+		}
+		if !st.hints.elsewhere[id] {
+			return nil, fmt.Errorf("%w: auth event %s", errLacking, id)
+		}
+		found[i] = &rooms.Event{Event: &event.Event{ID: id}, Kind: rooms.Rejected}
+	}
+	return found, nil
+}
+
+// judge decides what an event is in the room: accepted as what it came as, rejected, or soft-failed. It says
+// why: an *auth.Rejection.
+func (st *step) judge(ctx context.Context, in *arrival) (why, err error) {
+	why = st.check(*in)
+	if why == nil {
+		why, err = st.allowedIn(ctx, in.event, in.before)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case in.stored != nil && in.stored.Kind == rooms.Rejected && why == nil:
+		why = &auth.Rejection{Rule: "2.3", Reason: "the event was rejected before"}
+	}
+	if why != nil {
+		in.kind, in.order, in.lacks = rooms.Rejected, rooms.Order{}, nil
+		return why, nil
+	}
+	if in.kind != rooms.Live {
+		return nil, nil
+	}
+	if why, err = st.softFails(ctx, in.event, in.before); why != nil {
+		in.kind, in.lacks = rooms.SoftFailed, nil
+	}
+	return why, err
+}
+
+// check holds an event against its own auth events: auth rule 2, and the rules by the state that they are.
+func (st *step) check(in arrival) error {
+	ev := in.event
+	if ev.Type == event.TypeCreate && st.tip.create != nil && ev.ID != st.tip.create.ID {
+		return &auth.Rejection{Rule: "1", Reason: fmt.Sprintf("the room was created by %s", st.tip.create.ID)}
+	}
+	rejected := make(map[*event.Event]bool)
+	events := make([]*event.Event, len(in.auth))
+	for i, a := range in.auth {
+		events[i] = a.Event
+		if a.Kind == rooms.Rejected {
+			rejected[a.Event] = true
+			if a.Num == 0 {
+				return &auth.Rejection{Rule: "2.5", Reason: fmt.Sprintf("auth event %s is of another room", a.ID)}
+			}
+		}
+	}
+	if err := auth.CheckAuthEvents(ev, events, func(a *event.Event) bool { return rejected[a] }); err != nil {
+		return err
+	}
+	return auth.CheckWith(ev, st.createdBy(authState{selected: in.auth, create: st.tip.create}), st.tip.levels)
+}
+
+// createdBy is an auth state whose create event is that of the room only where the version does not have it
+// among the auth events.
+func (st *step) createdBy(known authState) auth.State {
+	if !st.room.Version.CreateInAuthEvents {
+		return known.state
+	}
+	known.create = nil
+	for _, ev := range known.selected {
+		if ev.IsState() && ev.StateID() == createKey {
+			known.create = ev
+		}
+	}
+	return known.state
+}
+
+// allowedIn judges an event by a state: an *auth.Rejection if it is not allowed.
+func (st *step) allowedIn(ctx context.Context, ev *event.Event, in statetree.Tree) (why, err error) {
+	if ev.Type == event.TypeCreate {
+		return auth.Check(ev, nil), nil
+	}
+	known := authState{create: st.tip.create}
+	found, err := st.lookupIn(ctx, in, neededBy(ev))
+	if err != nil {
+		return nil, err
+	}
+	for _, each := range found {
+		if each != nil {
+			known.selected = append(known.selected, each)
+		}
+	}
+	return auth.CheckWith(ev, st.createdBy(known), st.tip.levels), nil
+}
+
+// neededBy is the state by which an event is judged.
+func neededBy(ev *event.Event) []event.Key {
+	stateKey := ""
+	if ev.IsState() {
+		stateKey = *ev.StateKey
+	}
+	return auth.Needed(ev.Version, ev.Type, stateKey, ev.Sender, ev.Content)
+}
+
+// isLacked says whether an event of the timeline follows this one, which came later.
+func (st *step) isLacked(ctx context.Context, id matrix.EventID) (bool, error) {
+	if !st.tip.gaps {
+		return false, nil
+	}
+	for _, ev := range st.events {
+		if slices.Contains(ev.Lacks, id) {
+			return true, nil
+		}
+	}
+	for _, ev := range st.source.flights.all() {
+		if ev.Kind == rooms.Live && slices.Contains(ev.PrevEvents, id) {
+			return true, nil
+		}
+	}
+	lacked, err := rooms.IsLacked(ctx, st.server.db, st.room.Num, id)
+	if err != nil {
+		err = fmt.Errorf("look for what follows %s: %w", id, err)
+	}
+	return lacked, err
+}

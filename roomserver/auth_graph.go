@@ -1,0 +1,123 @@
+package roomserver
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/myelin-chat/myelin/event/stateres"
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// An authGraph is the graph of a room's accepted state events and their auth events, of which state
+// resolution is made. It is read from the database when states are first resolved, and then follows the
+// room until that is unloaded. The zero authGraph is not read yet, and one of nil is of a new room.
+type authGraph struct {
+	graph  *stateres.Graph
+	marked int
+}
+
+// maxGraphBytes bounds a graph that is kept from one step to the next. A larger one is read again when it
+// is next needed.
+const maxGraphBytes = 16 << 20
+
+// load returns the graph, with all events that the step stands on.
+func (a *authGraph) load(ctx context.Context, st *step) (*stateres.Graph, error) {
+	if a.graph != nil {
+		return a.graph, nil
+	}
+	waiting := uncommittedNodes(st) // before what is committed is read, so that none falls in between
+	var nodes []rooms.AuthNode
+	err := rooms.EachAuthNode(ctx, st.server.db, st.room.Num, func(n rooms.AuthNode) error {
+		nodes = append(nodes, n)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the auth graph of %s: %w", st.room.ID, err)
+	}
+	graph, err := buildGraph(st.server.hasher, append(nodes, waiting...))
+	if err != nil {
+		return nil, fmt.Errorf("auth graph of %s: %w", st.room.ID, err)
+	}
+	a.graph = graph
+	a.marked = -1 // what the step adds cannot be told from what was there
+	return graph, nil
+}
+
+// uncommittedNodes are the accepted state events that only the owner has yet.
+func uncommittedNodes(st *step) []rooms.AuthNode {
+	var nodes []rooms.AuthNode
+	for _, ev := range slices.Concat(st.source.flights.all(), slices.Collect(maps.Values(st.fresh))) {
+		if ev.accepted {
+			nodes = append(nodes, rooms.AuthNode{Num: ev.Num, Key: ev.StateID(), Auth: ev.auth})
+		}
+	}
+	slices.SortFunc(nodes, func(a, b rooms.AuthNode) int { return cmp.Compare(a.Num, b.Num) })
+	return nodes
+}
+
+// buildGraph makes a graph of nodes in any order. An event is mostly numbered after its auth events, but
+// numbers are leased in blocks, so that need not be.
+func buildGraph(hasher statetree.Hasher, nodes []rooms.AuthNode) (*stateres.Graph, error) {
+	graph := stateres.NewGraph()
+	for len(nodes) > 0 {
+		var left []rooms.AuthNode
+		for _, n := range nodes {
+			if slices.ContainsFunc(n.Auth, func(num int64) bool { return !graph.Has(statetree.Value(num)) }) {
+				left = append(left, n)
+				continue
+			}
+			if err := appendNode(graph, hasher, n); err != nil {
+				return nil, err
+			}
+		}
+		if len(left) == len(nodes) {
+			return nil, fmt.Errorf("%w: of event %d", stateres.ErrUnknownAuthEvent, left[0].Num)
+		}
+		nodes = left
+	}
+	return graph, nil
+}
+
+func appendNode(graph *stateres.Graph, hasher statetree.Hasher, n rooms.AuthNode) error {
+	auth := make([]statetree.Value, len(n.Auth))
+	for i, num := range n.Auth {
+		auth[i] = statetree.Value(num)
+	}
+	return graph.Append(stateres.Ref{Num: statetree.Value(n.Num), Key: hasher.Key(n.Key)}, auth)
+}
+
+// append follows the room by an event.
+func (a *authGraph) append(hasher statetree.Hasher, ev *rooms.NewEvent) error {
+	if a == nil || a.graph == nil || !ev.Accepted {
+		return nil
+	}
+	return appendNode(a.graph, hasher, rooms.AuthNode{Num: ev.Num, Key: ev.StateID(), Auth: ev.Auth})
+}
+
+// mark remembers where the graph stands before a step.
+func (a *authGraph) mark() {
+	if a.graph != nil && a.graph.Bytes() > maxGraphBytes {
+		a.graph = nil
+	}
+	if a.marked = 0; a.graph != nil {
+		a.marked = a.graph.Len()
+	}
+}
+
+// goBack takes away what a step has added that came to nothing.
+func (a *authGraph) goBack() {
+	switch {
+	case a.graph == nil:
+	case a.marked < 0:
+		a.graph = nil
+	default:
+		a.graph.Truncate(a.marked)
+	}
+}
+
+// forget drops the graph: it has events that were not stored.
+func (a *authGraph) forget() { a.graph = nil }

@@ -1,0 +1,135 @@
+package roomserver
+
+import (
+	"context"
+	"slices"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/stateres"
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Limits of forward extremities. Each of our own events takes the place of up to event.MaxPrevEvents of
+// them; where nobody here speaks, an event without content does.
+const (
+	// dummyBeyond extremities, an event is sent that only joins them.
+	dummyBeyond = 10
+	// maxExtremities bounds those that are kept. Who makes more branches than that is not followed
+	// everywhere: the oldest are forgotten, and are no loss to the graph, in which they stay.
+	maxExtremities = 100
+)
+
+// typeDummy is an event that joins forward extremities and says nothing.
+const typeDummy = "org.matrix.dummy_event"
+
+// replaceExtremities makes a live event a forward extremity in the place of those that it follows.
+func (t *tip) replaceExtremities(ev placed) {
+	kept := make([]placed, 0, len(t.extremities)+1)
+	t.depth = ev.Depth
+	for _, old := range t.extremities {
+		if !slices.Contains(ev.PrevEvents, old.ID) {
+			kept = append(kept, old)
+			t.depth = max(t.depth, old.Depth)
+		}
+	}
+	kept = append(kept, ev)
+	t.extremities = kept[max(0, len(kept)-maxExtremities):]
+}
+
+// isCoveredBy says whether the prev events of an event are all forward extremities, and perhaps more.
+func (t *tip) isCoveredBy(prevs []matrix.EventID) bool {
+	for _, ev := range t.extremities {
+		if !slices.Contains(prevs, ev.ID) {
+			return false
+		}
+	}
+	return true
+}
+
+// are says whether some events are just the forward extremities.
+func (t *tip) are(evs []placed) bool {
+	if len(evs) != len(t.extremities) {
+		return false
+	}
+	for _, ev := range evs {
+		if !slices.ContainsFunc(t.extremities, func(x placed) bool { return x.Num == ev.Num }) {
+			return false
+		}
+	}
+	return true
+}
+
+// states returns the states after the forward extremities: of the newest, if they are more than can be
+// resolved at once.
+func (t *tip) states() []statetree.Tree {
+	newest := t.extremities[max(0, len(t.extremities)-stateres.MaxStates):]
+	states := make([]statetree.Tree, len(newest))
+	for i, ev := range newest {
+		states[i] = ev.with
+	}
+	return states
+}
+
+// follows returns the events that an event of our own follows.
+func (st *step) follows() []placed {
+	return st.tip.extremities[max(0, len(st.tip.extremities)-event.MaxPrevEvents):]
+}
+
+// joinExtremities keeps them few, if a user of this server may speak in the room.
+func (st *step) joinExtremities(ctx context.Context) error {
+	if len(st.tip.extremities) <= dummyBeyond {
+		return nil
+	}
+	if err := st.resolveCurrent(ctx); err != nil {
+		return err
+	}
+	by, err := st.speaker(ctx)
+	if err != nil || by == "" {
+		return err
+	}
+	for len(st.tip.extremities) > dummyBeyond {
+		before := len(st.tip.extremities)
+		_, err := st.add(ctx, draft{typ: typeDummy, sender: by, content: []byte(`{}`)})
+		if matrix.CodeOf(err) == matrix.Forbidden || len(st.tip.extremities) >= before {
+			return nil // by the state of some branch nobody of us may
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// speaker returns a joined user of this server who may send events; empty if there is none.
+func (st *step) speaker(ctx context.Context) (matrix.UserID, error) {
+	need := st.tip.levels.ForEvent(typeDummy, false)
+	for _, user := range auth.Creators(st.room.Version, plain(st.tip.create)) {
+		if ok, err := st.maySpeak(ctx, user, need); ok || err != nil {
+			return user, err
+		}
+	}
+	users, err := rooms.JoinedOf(ctx, st.server.db, st.room.Num, st.server.name, maxSpeakers)
+	if err != nil {
+		return "", err
+	}
+	for _, user := range users {
+		if ok, err := st.maySpeak(ctx, user, need); ok || err != nil {
+			return user, err
+		}
+	}
+	return "", nil
+}
+
+// maxSpeakers bounds the users among whom one is looked for who may speak.
+const maxSpeakers = 50
+
+func (st *step) maySpeak(ctx context.Context, user matrix.UserID, need auth.Level) (bool, error) {
+	if !st.server.isLocal(user) || st.tip.levels.User(user) < need {
+		return false, nil
+	}
+	m, _, err := st.member(ctx, user)
+	return m == event.Join, err
+}

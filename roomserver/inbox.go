@@ -1,0 +1,4 @@
+package roomserver
+
+import "sync"
+type inbox struct { mu sync.Mutex }

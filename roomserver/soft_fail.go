@@ -1,0 +1,33 @@
+package roomserver
+
+import (
+	"context"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/statetree"
+)
+
+// softFails judges an event that is allowed by the state before it by the current state. The current state
+// is resolved for it only where what decides may have moved.
+// https://spec.matrix.org/v1.19/server-server-api/#soft-failure
+func (st *step) softFails(ctx context.Context, ev *event.Event, before statetree.Tree) (why, err error) {
+	if st.branches.open && st.mayHaveMoved(ev) {
+		if err := st.resolveCurrent(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if before.Root() == st.tip.state.Root() {
+		return nil, nil // by which it has been judged
+	}
+	return st.allowedIn(ctx, ev, st.tip.state)
+}
+
+// mayHaveMoved says whether the current state may be another than it was, in what an event is judged by.
+func (st *step) mayHaveMoved(ev *event.Event) bool {
+	for _, key := range neededBy(ev) {
+		if st.branches.moved[st.server.hasher.Key(key)] {
+			return true
+		}
+	}
+	return false
+}

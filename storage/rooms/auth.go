@@ -1,0 +1,56 @@
+package rooms
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// An AuthNode is an accepted state event of a room, with its auth events.
+type AuthNode struct {
+	Num  int64
+	Key  event.Key
+	Auth []int64
+}
+
+// EachAuthNode calls f with every accepted state event of a room, in the order of their numbers.
+func EachAuthNode(ctx context.Context, q storage.Querier, roomNum int64, f func(AuthNode) error) error {
+	return storage.Each(ctx, q, func(rows storage.Rows) error {
+		var n AuthNode
+		var auth string
+		if err := rows.Scan(&n.Num, &n.Key.Type, &n.Key.StateKey, &auth); err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(auth), &n.Auth); err != nil {
+			return fmt.Errorf("auth events of event %d: %w", n.Num, err)
+		}
+		return f(n)
+	}, `
+		SELECT event_num, type, state_key, auth FROM events
+		WHERE room_num = $1 AND auth IS NOT NULL ORDER BY event_num`, roomNum)
+}
+
+// ElsewhereByID returns those of the IDs that are of events of other rooms.
+func ElsewhereByID(ctx context.Context, q storage.Querier, room Room, ids []matrix.EventID) ([]matrix.EventID, error) {
+	set := storage.Set(ids...)
+	return storage.Collect[matrix.EventID](ctx, q, `
+		SELECT DISTINCT event_id FROM events
+		WHERE event_id IN (SELECT key FROM json_each($1)) AND room_num <> $2`, set, room.Num)
+}
+
+// LowestAt returns the smallest Sub of the events of a room that are anchored at a position; 0 if none were filled in there.
+func LowestAt(ctx context.Context, q storage.Querier, roomNum int64, anchor storage.Position) (int64, error) {
+	sub, _, err := storage.One[int64](ctx, q, `
+		SELECT sub FROM events WHERE room_num = $1 AND anchor = $2 ORDER BY sub LIMIT 1`, roomNum, int64(anchor))
+	return min(sub, 0), err
+}
+
+// WaitingFor returns the redactions of a room that wait for a target.
+func WaitingFor(ctx context.Context, q storage.Querier, roomNum int64, target matrix.EventID) ([]int64, error) {
+	return storage.Collect[int64](ctx, q, `
+		SELECT event_num FROM pending_redactions WHERE room_num = $1 AND redacts = $2 ORDER BY event_num`, roomNum, string(target))
+}
