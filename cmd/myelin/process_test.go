@@ -79,13 +79,14 @@ func (p *process) start(t *testing.T) {
 		program = os.Args[0]
 	}
 	line := append(append([]string{}, p.wrap...), append([]string{program}, p.flags...)...)
-	p.cmd = exec.Command(line[0], line[1:]...)
-	p.cmd.Env = append(os.Environ(), envProgram+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = io.Discard, p.log
-	p.cmd.SysProcAttr = p.attr
-	if err := p.cmd.Start(); err != nil {
+	cmd := exec.Command(line[0], line[1:]...)
+	cmd.Env = append(os.Environ(), envProgram+"=1")
+	cmd.Stdout, cmd.Stderr = io.Discard, p.log
+	cmd.SysProcAttr = p.attr
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.cmd = cmd
 	for deadline := time.Now().Add(startTime); time.Now().Before(deadline); {
 		response, err := http.Get(p.url + "/ready")
 		if err == nil {
