@@ -14,6 +14,7 @@ const (
 	NotaryPause      = notaryPause
 	ManyServers      = manyServers
 	MaxServerKeys    = maxServerKeys
+	MaxPerBatch      = maxFetchesPerBatch
 )
 
 // ParseDocument returns whose document it is, and how many keys count.

@@ -12,18 +12,19 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/servers"
 )
 
 const (
 	// Servers that are asked at once: for events, for requests, and for others that take us as a notary. Who lets us
 	// ask dead servers without end for the one keeps the others from nothing.
-	maxEventFetches    = 128
+	maxEventFetches    = 256
 	maxRequestFetches  = 256
 	maxNotarialFetches = 16
-	maxFetchesPerBatch = 32 // of these, for one batch
+	maxFetchesPerBatch = 64 // of these, for one batch
 
-	askTimeout    = 10 * time.Second
+	askTimeout    = 16 * time.Second // enough for a server whose discovery file never comes
 	flightTimeout = 20 * time.Second // with the way to the database
 
 	// manyServers is from where on notaries are asked first: one request for all, instead of one for each of which
@@ -188,7 +189,7 @@ func (r *Ring) fetch(ctx context.Context, name matrix.ServerName) (err error) {
 		r.settings.Log.Debug("a server did not tell its signing keys", "server", name, "cause", err)
 		return err
 	}
-	return r.learn(ctx, d, true)
+	return r.learn(ctx, true, d)
 }
 
 func (r *Ring) askServer(ctx context.Context, name matrix.ServerName) (document, error) {
@@ -208,29 +209,42 @@ func (r *Ring) askServer(ctx context.Context, name matrix.ServerName) (document,
 	return d, nil
 }
 
-// learn takes what a document says into memory and database.
-func (r *Ring) learn(ctx context.Context, d document, direct bool) error {
-	number := r.settings.DB.NextNumber()
-	var news []servers.Key
-	err := r.update(ctx, d.server, func(k *known) *known {
-		k, news = k.heard(d, number, direct)
-		if direct {
-			k.failures = 0
+// learn takes what documents say into memory, and into the database in one write.
+func (r *Ring) learn(ctx context.Context, direct bool, documents ...document) error {
+	var news writes
+	for _, d := range documents {
+		number := r.settings.DB.NextNumber()
+		var keys []servers.Key
+		err := r.update(ctx, d.server, func(k *known) *known {
+			k, keys = k.heard(d, number, direct)
+			if direct {
+				k.failures = 0
+			}
+			return k
+		})
+		if err != nil {
+			return err
 		}
-		return k
-	})
-	if err != nil {
-		return err
+		if len(keys) > 0 {
+			stored := servers.Document{Number: number, Server: d.server, ValidUntilMS: d.validUntilMS, JSON: d.json}
+			news = append(news, servers.SetKeys{Document: stored, Keys: keys})
+		}
 	}
 	if len(news) == 0 {
 		return nil
 	}
-	_, err = r.settings.DB.Commit(ctx, servers.SetKeys{
-		Document: servers.Document{Number: number, Server: d.server, ValidUntilMS: d.validUntilMS, JSON: d.json},
-		Keys:     news,
-	})
-	if err != nil {
-		return fmt.Errorf("store the signing keys of %s: %w", d.server, err)
+	if _, err := r.settings.DB.Commit(ctx, news); err != nil {
+		return fmt.Errorf("store signing keys: %w", err)
 	}
 	return nil
+}
+
+// writes are stored together.
+type writes []servers.SetKeys
+
+// Rows implements storage.Write.
+func (w writes) Rows(it *storage.Item) {
+	for _, one := range w {
+		one.Rows(it)
+	}
 }

@@ -91,15 +91,19 @@ func (r *Ring) askNotary(ctx context.Context, notary matrix.ServerName, w wanted
 	for i, raw := range documents {
 		objects[i] = Object{JSON: raw, Server: notary, AtMS: r.nowMS()}
 	}
+	var useful []document
 	for i, err := range r.VerifyObjects(ctx, objects) {
+		var d document
 		if err == nil {
-			err = r.learnOf(ctx, documents[i], w)
+			d, err = r.parseWanted(documents[i], w)
 		}
 		if err != nil {
 			r.settings.Log.Debug("a notary told something of no use", "server", notary, "cause", err)
+			continue
 		}
+		useful = append(useful, d)
 	}
-	return nil
+	return r.learn(ctx, false, useful...)
 }
 
 // resting are the notaries that are left alone.
@@ -120,15 +124,13 @@ func (r *resting) rest(notary matrix.ServerName, until time.Time) {
 	r.until[notary] = until
 }
 
-func (r *Ring) learnOf(ctx context.Context, raw []byte, w wanted) error {
+// parseWanted reads a document of one of the servers in question.
+func (r *Ring) parseWanted(raw []byte, w wanted) (document, error) {
 	d, err := parseDocument(raw, r.settings.Now())
-	if err != nil {
-		return err
+	if err == nil && w[d.server] == nil {
+		return document{}, fmt.Errorf("a document of %s, which was not asked for", d.server)
 	}
-	if w[d.server] == nil {
-		return fmt.Errorf("a document of %s, which was not asked for", d.server)
-	}
-	return r.learn(ctx, d, false)
+	return d, err
 }
 
 // notaryAnswer returns the documents that a notary has of the servers.

@@ -377,7 +377,7 @@ func TestDeadServersDelayNobodyElse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan []error)
 	go func() { ended <- r.VerifyEvents(ctx, events) }()
-	for range 32 { // as many as one batch asks at once
+	for range keys.MaxPerBatch {
 		<-arrived
 	}
 	check(t, "another batch", r, a.event("10", start), right)
