@@ -30,7 +30,7 @@ import (
 const (
 	maxConns        = 2048 // open or being opened, of both transports together
 	maxConnsPerHost = 16   // to one destination without HTTP/2
-	maxIdleConns    = 512  // each keeps two goroutines and some 30 kB
+	maxIdleConns    = 512  // each keeps two goroutines and some 40 kB
 	maxIdlePerHost  = 4
 	maxHeaderBytes  = 64 << 10
 	tlsSessions     = 1024
