@@ -11,26 +11,44 @@ import (
 	"github.com/myelin-chat/myelin/event/statetree"
 )
 
+// question is an event whose check against the partial state is due.
+type question struct {
+	num   statetree.Value
+	ev    *event.Event
+	needs []event.Key     // all that the check looks at, the create event included
+	keys  []statetree.Key // of needs
+}
+
+func (r *resolution) question(num statetree.Value, ev *event.Event) question {
+	q := question{num: num, ev: ev}
+	q.needs = auth.Needed(ev.Version, ev.Type, *ev.StateKey, ev.Sender, ev.Content)
+	if !slices.Contains(q.needs, createKey) {
+		q.needs = append(q.needs, createKey)
+	}
+	q.keys = make([]statetree.Key, len(q.needs))
+	for i, need := range q.needs {
+		q.keys[i] = r.hasher.Key(need)
+	}
+	return q
+}
+
 // apply is the iterative auth checks algorithm: each event in turn becomes
 // part of the partial state if it is allowed in it.
 // https://spec.matrix.org/v1.19/rooms/v2/#definitions
 func (r *resolution) apply(ctx context.Context, nums []statetree.Value) error {
 	r.replayed += len(nums)
 	for some := range slices.Chunk(nums, MaxLoad/8) { // an event needs up to seven others
-		if err := r.warm(ctx, some); err != nil {
+		questions, err := r.warm(ctx, some)
+		if err != nil {
 			return err
 		}
-		for _, num := range some {
-			allowed, err := r.allowed(ctx, num)
+		for _, q := range questions {
+			allowed, err := r.allowed(ctx, q)
 			if err != nil {
 				return err
 			}
 			if allowed {
-				n, _, err := r.node(ctx, num)
-				if err != nil {
-					return err
-				}
-				r.partial[n.Key] = num
+				r.partial[r.hasher.Key(q.ev.StateID())] = q.num
 			}
 		}
 	}
@@ -38,13 +56,8 @@ func (r *resolution) apply(ctx context.Context, nums []statetree.Value) error {
 }
 
 // allowed checks an event against the partial state.
-func (r *resolution) allowed(ctx context.Context, num statetree.Value) (bool, error) {
-	ev, err := r.event(ctx, num)
-	if err != nil {
-		return false, err
-	}
-	needs := neededBy(ev)
-	nums, err := r.numbers(ctx, num, needs)
+func (r *resolution) allowed(ctx context.Context, q question) (bool, error) {
+	nums, err := r.numbers(ctx, q)
 	if err != nil {
 		return false, err
 	}
@@ -53,18 +66,18 @@ func (r *resolution) allowed(ctx context.Context, num statetree.Value) (bool, er
 		return false, err
 	}
 	for i, e := range events {
-		if e != nil && e.StateID() != needs[i] {
-			return false, fmt.Errorf("%w: event %s is in the place of %s %q", ErrMismatch, e.ID, needs[i].Type, needs[i].StateKey)
+		if e != nil && e.StateID() != q.needs[i] {
+			return false, fmt.Errorf("%w: event %s is in the place of %s %q", ErrMismatch, e.ID, q.needs[i].Type, q.needs[i].StateKey)
 		}
 	}
 	st := func(k event.Key) *event.Event {
-		if i := slices.Index(needs, k); i >= 0 {
+		if i := slices.Index(q.needs, k); i >= 0 {
 			return events[i]
 		}
 		return nil
 	}
 	levels := r.levels.get(r.room.Version, st(createKey), st(powerLevelsKey))
-	err = auth.CheckWith(ev, st, levels)
+	err = auth.CheckWith(q.ev, st, levels)
 	var rejection *auth.Rejection
 	if err != nil && !errors.As(err, &rejection) {
 		return false, err
@@ -77,31 +90,20 @@ var (
 	powerLevelsKey = event.Key{Type: event.TypePowerLevels}
 )
 
-// neededBy returns all that checking an event looks at, the create event
-// included.
-func neededBy(ev *event.Event) []event.Key {
-	needs := auth.Needed(ev.Version, ev.Type, *ev.StateKey, ev.Sender, ev.Content)
-	if !slices.Contains(needs, createKey) {
-		needs = append(needs, createKey)
-	}
-	return needs
-}
-
-// numbers returns the events at some places of the partial state, 0 where it
+// numbers returns the events that a check looks at, 0 where the partial state
 // has none. In v2 an auth event of the event being checked stands in for what
 // is not there.
-func (r *resolution) numbers(ctx context.Context, num statetree.Value, needs []event.Key) ([]statetree.Value, error) {
-	nums := make([]statetree.Value, len(needs))
+func (r *resolution) numbers(ctx context.Context, q question) ([]statetree.Value, error) {
+	nums := make([]statetree.Value, len(q.keys))
 	var instead []Ref
 	if r.room.Version.StateResolution != event.StateResolutionV1 {
-		n, _, err := r.node(ctx, num)
+		n, _, err := r.node(ctx, q.num)
 		if err != nil {
 			return nil, err
 		}
 		instead = n.Auth
 	}
-	for i, need := range needs {
-		k := r.hasher.Key(need)
+	for i, k := range q.keys {
 		v, err := r.current(ctx, k)
 		if err != nil {
 			return nil, err
@@ -111,7 +113,7 @@ func (r *resolution) numbers(ctx context.Context, num statetree.Value, needs []e
 				v = a.Num
 			}
 		}
-		if v == 0 && need == createKey && !r.room.Version.CreateInAuthEvents {
+		if v == 0 && k == r.keys.create && !r.room.Version.CreateInAuthEvents {
 			v = r.room.Create // which the room ID names
 		}
 		nums[i] = v
@@ -131,27 +133,17 @@ func (r *resolution) current(ctx context.Context, k statetree.Key) (statetree.Va
 	return r.unconflicted(ctx, k)
 }
 
-// event returns one event, which is what the graph says it is.
-func (r *resolution) event(ctx context.Context, num statetree.Value) (*event.Event, error) {
-	one, err := r.events.get(ctx, []statetree.Value{num})
+// warm loads events and, with few calls, what checking them will mostly need.
+func (r *resolution) warm(ctx context.Context, nums []statetree.Value) ([]question, error) {
+	events, err := r.events.get(ctx, nums)
 	if err != nil {
 		return nil, err
 	}
-	return one[0], nil
-}
-
-// warm loads, with few calls, what checking some events will mostly need.
-func (r *resolution) warm(ctx context.Context, nums []statetree.Value) error {
-	events, err := r.events.get(ctx, nums)
-	if err != nil {
-		return err
-	}
-	needs := make([][]event.Key, len(events))
+	questions := make([]question, len(events))
 	var keys []statetree.Key
 	for i, ev := range events {
-		needs[i] = neededBy(ev)
-		for _, need := range needs[i] {
-			k := r.hasher.Key(need)
+		questions[i] = r.question(nums[i], ev)
+		for _, k := range questions[i].keys {
 			if _, ok := r.index[k]; !ok {
 				keys = append(keys, k)
 			}
@@ -159,18 +151,18 @@ func (r *resolution) warm(ctx context.Context, nums []statetree.Value) error {
 	}
 	if r.room.Version.StateResolution != event.StateResolutionV21 {
 		if err := r.base.warm(ctx, keys); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	var wanted []statetree.Value
-	for i := range events {
-		found, err := r.numbers(ctx, nums[i], needs[i])
+	for _, q := range questions {
+		found, err := r.numbers(ctx, q)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		wanted = append(wanted, found...)
 	}
 	slices.Sort(wanted)
 	_, err = r.events.get(ctx, slices.Compact(wanted))
-	return err
+	return questions, err
 }

@@ -55,17 +55,17 @@ func (r *resolution) pickLatestAllowed(ctx context.Context, c *conflict) (statet
 	}
 	defer delete(r.partial, c.key)
 	r.replayed += len(order)
-	picked := order[0]
-	for _, num := range order[1:] {
+	picked := order[0].num
+	for _, q := range order[1:] {
 		r.partial[c.key] = picked
-		allowed, err := r.allowed(ctx, num)
+		allowed, err := r.allowed(ctx, q)
 		if err != nil {
 			return 0, err
 		}
 		if !allowed {
 			break
 		}
-		picked = num
+		picked = q.num
 	}
 	return picked, nil
 }
@@ -77,21 +77,21 @@ func (r *resolution) pickDeepestAllowed(ctx context.Context, c *conflict) (state
 		return 0, err
 	}
 	r.replayed += len(order)
-	for _, num := range slices.Backward(order) {
-		allowed, err := r.allowed(ctx, num)
+	for _, q := range slices.Backward(order) {
+		allowed, err := r.allowed(ctx, q)
 		if err != nil {
 			return 0, err
 		}
 		if allowed {
-			return num, nil
+			return q.num, nil
 		}
 	}
-	return order[0], nil
+	return order[0].num, nil
 }
 
 // byDepth returns the events of a conflict by ascending depth, and then by
 // descending SHA-1 of their IDs.
-func (r *resolution) byDepth(ctx context.Context, c *conflict) ([]statetree.Value, error) {
+func (r *resolution) byDepth(ctx context.Context, c *conflict) ([]question, error) {
 	var nums []statetree.Value
 	for o := range c.accepted {
 		nums = append(nums, o.num)
@@ -101,22 +101,22 @@ func (r *resolution) byDepth(ctx context.Context, c *conflict) ([]statetree.Valu
 		return nil, err
 	}
 	type place struct {
-		num   statetree.Value
-		depth int64
-		sum   [sha1.Size]byte
+		question
+		sum [sha1.Size]byte
 	}
 	places := make([]place, len(nums))
 	for i, ev := range events {
 		if err := r.sameKey(ev, c.key); err != nil {
 			return nil, err
 		}
-		places[i] = place{nums[i], ev.Depth, sha1.Sum([]byte(ev.ID))}
+		places[i] = place{r.question(nums[i], ev), sha1.Sum([]byte(ev.ID))}
 	}
 	slices.SortFunc(places, func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.depth, b.depth), bytes.Compare(b.sum[:], a.sum[:]))
+		return cmp.Or(cmp.Compare(a.ev.Depth, b.ev.Depth), bytes.Compare(b.sum[:], a.sum[:]))
 	})
+	order := make([]question, len(places))
 	for i, p := range places {
-		nums[i] = p.num
+		order[i] = p.question
 	}
-	return nums, nil
+	return order, nil
 }
