@@ -27,6 +27,8 @@ func (a *Accounts) ChangePassword(ctx context.Context, who matrix.Requester, in 
 	return a.setPassword(ctx, in.NewPassword, users.SetPassword{User: who.Account, Logout: !in.KeepSessions, Keep: who.Device})
 }
 
+// setPassword forgets the cached tokens of the user even if the outcome of the write is unknown: to look a token up
+// again costs a read, to honour one that was to end costs the account.
 func (a *Accounts) setPassword(ctx context.Context, password string, write users.SetPassword) error {
 	hash, err := a.hasher.hash(ctx, password)
 	if err != nil {

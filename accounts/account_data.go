@@ -79,6 +79,7 @@ func (a *Accounts) SetFullyRead(ctx context.Context, user matrix.UserID, room ma
 	return a.putAccountData(ctx, user, Datum{Room: room, Type: FullyRead, Content: append(content, '}')})
 }
 
+// putAccountData stores an entry that was checked, or made here.
 func (a *Accounts) putAccountData(ctx context.Context, user matrix.UserID, d Datum) error {
 	_, err := a.db.Commit(ctx, users.SetAccountData{User: user, Room: d.Room, Type: d.Type, Content: d.Content})
 	return err

@@ -124,6 +124,7 @@ func hashToken(token string) users.TokenHash {
 	return sha256.Sum256([]byte(token))
 }
 
+// randomText makes text that can stand in URLs and headers unescaped.
 func (a *Accounts) randomText(bytes int) (string, error) {
 	b := make([]byte, bytes)
 	if _, err := io.ReadFull(a.settings.Rand, b); err != nil {

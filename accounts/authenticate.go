@@ -46,6 +46,7 @@ type tokenCache struct {
 	byUser map[matrix.UserID]map[users.TokenHash]struct{}
 }
 
+// newTokenCache makes a cache that holds at most max tokens, so that tokens made to fill it do not.
 func newTokenCache(max int) *tokenCache {
 	return &tokenCache{
 		max:    max,

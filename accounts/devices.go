@@ -64,6 +64,7 @@ func (a *Accounts) RemoveDevices(ctx context.Context, who matrix.Requester, ids 
 	return a.removeDevices(ctx, who.Account, ids)
 }
 
+// removeDevices ends the sessions of devices together with them: a token without a device would be nobody's to revoke.
 func (a *Accounts) removeDevices(ctx context.Context, user matrix.UserID, ids []matrix.DeviceID) error {
 	defer a.tokens.forget(user) // even if the outcome is unknown
 	_, err := a.db.Commit(ctx, users.RemoveDevices{User: user, Devices: ids})

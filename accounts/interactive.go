@@ -118,6 +118,7 @@ type authDict struct {
 	Token      string          `json:"token"`
 }
 
+// parseAuth reads the auth member, nil if there is none.
 func parseAuth(raw json.RawMessage) (*authDict, error) {
 	if absent(raw) {
 		return nil, nil

@@ -90,6 +90,7 @@ func (a *Accounts) provePassword(ctx context.Context, in Login, write *users.Log
 	return nil
 }
 
+// proveLoginToken leaves it to the write to use the token up: two logins with one token at once would both find it.
 func (a *Accounts) proveLoginToken(ctx context.Context, token string, write *users.Login) error {
 	refusal := matrix.Errorf(matrix.Forbidden, "the login token is not valid")
 	hash := hashToken(token)

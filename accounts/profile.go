@@ -86,6 +86,7 @@ func (a *Accounts) DeleteProfileField(ctx context.Context, user matrix.UserID, f
 	return a.putProfileField(ctx, users.SetProfileField{User: user, Field: field})
 }
 
+// putProfileField writes only what differs, since a change is told to every room of the user.
 func (a *Accounts) putProfileField(ctx context.Context, write users.SetProfileField) (changed bool, err error) {
 	old, found, err := users.ProfileField(ctx, a.db, write.User, write.Field)
 	if err != nil {

@@ -91,6 +91,7 @@ func (a *Accounts) Available(ctx context.Context, username string) error {
 	return a.free(ctx, username)
 }
 
+// free looks only; that a name is given once is for the write to make sure.
 func (a *Accounts) free(ctx context.Context, username string) error {
 	id, err := a.newUserID(username)
 	if err != nil {
@@ -135,6 +136,8 @@ type newAccount struct {
 	inhibitLogin      bool
 }
 
+// create stores the account with its first session in one write, so that there is no account whose maker was told of a
+// failure.
 func (a *Accounts) create(ctx context.Context, n newAccount) (Session, error) {
 	if n.username == "" {
 		made, err := a.randomName(usernameLetters, usernameLength)

@@ -30,6 +30,7 @@ func (a *Accounts) ValidRegistrationToken(ctx context.Context, token string) (bo
 	return found && stored.Valid(a.nowMS()), err
 }
 
+// validRegistrationToken keeps what cannot be a token from the database.
 func validRegistrationToken(token string) bool {
 	return len(token) <= maxRegistrationTokenBytes && matrix.ValidOpaqueID(token)
 }

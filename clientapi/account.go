@@ -21,6 +21,7 @@ func (a *API) whoami(_ context.Context, c *httpapi.Call, _ *httpapi.None) (*whoa
 	return &whoamiResponse{UserID: c.User, DeviceID: c.Device, IsGuest: c.Guest}, nil
 }
 
+// passwordRequest says more about sessions than about the password: by default all others end.
 type passwordRequest struct {
 	Auth          json.RawMessage `json:"auth"`
 	NewPassword   string          `json:"new_password"`
@@ -36,6 +37,7 @@ func (a *API) changePassword(ctx context.Context, c *httpapi.Call, in *passwordR
 	return nil, challenged(err)
 }
 
+// deactivateRequest may ask to erase, which cannot be taken back either.
 type deactivateRequest struct {
 	Auth  json.RawMessage `json:"auth"`
 	Erase bool            `json:"erase"`

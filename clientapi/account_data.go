@@ -25,6 +25,8 @@ func (a *API) roomAccountData(ctx context.Context, c *httpapi.Call, _ *httpapi.N
 	return a.readAccountData(ctx, c, room)
 }
 
+// readAccountData reads global data where the room is empty. Account data is private, so that of others is refused
+// rather than said to be absent.
 func (a *API) readAccountData(ctx context.Context, c *httpapi.Call, room matrix.RoomID) (*httpapi.Raw, error) {
 	if err := own(c); err != nil {
 		return nil, err
@@ -52,6 +54,8 @@ func (a *API) setRoomAccountData(ctx context.Context, c *httpapi.Call, in *httpa
 	return nil, a.writeAccountData(ctx, c, accounts.Datum{Room: room, Content: []byte(*in)})
 }
 
+// writeAccountData leaves it to accounts what may stand there; push rules and the fully-read marker, for two, may not
+// be set this way.
 func (a *API) writeAccountData(ctx context.Context, c *httpapi.Call, d accounts.Datum) error {
 	if err := own(c); err != nil {
 		return err

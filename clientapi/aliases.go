@@ -44,6 +44,7 @@ func (a *API) alias(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*ali
 	return &aliasResponse{RoomID: room, Servers: []matrix.ServerName{a.rooms.ServerName()}}, nil
 }
 
+// resolveAlias returns the room alone; the servers to enter it through are for who asks for the alias itself.
 func (a *API) resolveAlias(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, error) {
 	if alias.Server() != a.rooms.ServerName() {
 		return "", matrix.Errorf(matrix.NotFound, "%s is an alias of another server, which this one does not reach", alias)

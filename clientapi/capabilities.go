@@ -42,6 +42,7 @@ func (a *API) capabilities(context.Context, *httpapi.Call, *httpapi.None) (*capa
 	}}, nil
 }
 
+// stabilities has every version that this server can take part in, not only those it would make rooms of.
 func stabilities() map[matrix.RoomVersion]string {
 	available := map[matrix.RoomVersion]string{}
 	for _, v := range event.Versions() {

@@ -9,6 +9,7 @@ import (
 	"github.com/myelin-chat/myelin/roomserver"
 )
 
+// createRoomRequest keeps apart what is absent and what is empty where that makes a difference: those are raw.
 type createRoomRequest struct {
 	Visibility      string            `json:"visibility"`
 	RoomAliasName   string            `json:"room_alias_name"`
@@ -81,6 +82,7 @@ func (in *createRoomRequest) parse() (out roomserver.CreateRoom, err error) {
 	return out, nil
 }
 
+// state passes the content on unread: roomserver checks it as it checks any event.
 func (s initialState) state() roomserver.InitialState {
 	return roomserver.InitialState{Type: s.Type, StateKey: s.StateKey, Content: s.Content}
 }

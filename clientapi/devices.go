@@ -9,6 +9,7 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 )
 
+// deviceResponse leaves out what is not known, since a time of 0 would be shown as 1970.
 type deviceResponse struct {
 	ID          matrix.DeviceID `json:"device_id"`
 	DisplayName string          `json:"display_name,omitempty"`

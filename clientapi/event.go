@@ -54,6 +54,7 @@ func (a *API) find(ctx context.Context, c *httpapi.Call) (*view.Viewer, view.See
 	return v, seen[0], nil
 }
 
+// noEvent does not tell what is not there from what may not be seen: the difference is a fact about the room.
 func noEvent(id matrix.EventID) error {
 	return matrix.Errorf(matrix.NotFound, "there is no event %s, or you may not see it", id)
 }

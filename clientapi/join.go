@@ -54,6 +54,7 @@ func (in joinRequest) event() (reason string, extra map[string]json.RawMessage, 
 	return reason, extra, nil
 }
 
+// enter is what both ways to join have in common.
 func (a *API) enter(ctx context.Context, c *httpapi.Call, room matrix.RoomID, in joinRequest) (*roomIDResponse, error) {
 	reason, extra, err := in.event()
 	if err != nil {

@@ -29,6 +29,7 @@ func (a *API) loginFlows(context.Context, *httpapi.Call, *httpapi.None) (*loginF
 	return out, nil
 }
 
+// loginRequest has the members of all types of login; accounts takes those of the type that is asked for.
 type loginRequest struct {
 	Type              string          `json:"type"`
 	Identifier        json.RawMessage `json:"identifier"`

@@ -40,6 +40,7 @@ func (a *API) unban(ctx context.Context, c *httpapi.Call, in *moveRequest) (*htt
 // mover changes somebody else's membership.
 type mover = func(context.Context, matrix.Requester, roomserver.Move) error
 
+// move reads a request and has it done. A missing user is told apart from a bad one, as some clients forget it.
 func move(ctx context.Context, c *httpapi.Call, in *moveRequest, do mover) (*httpapi.None, error) {
 	room, err := matrix.ParseRoomID(c.Path("roomID"))
 	if err != nil {

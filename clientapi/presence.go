@@ -55,6 +55,7 @@ func (a *API) presence(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*
 	return showPresence(a.ephemeral.Presence(user)), nil
 }
 
+// showPresence leaves out when a user was last active if this process has never seen it: a number would be a guess.
 func showPresence(p ephemeral.Presence) *presenceResponse {
 	out := &presenceResponse{Presence: p.State, StatusMsg: p.Status}
 	if p.Known {

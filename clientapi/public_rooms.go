@@ -10,6 +10,7 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
+// publicRoomsRequest is the body of the search; the plain list is a search for nothing.
 type publicRoomsRequest struct {
 	Limit  int64  `json:"limit"`
 	Since  string `json:"since"`
@@ -28,6 +29,7 @@ type publicRoomsResponse struct {
 	Total     int64        `json:"total_room_count_estimate"`
 }
 
+// publicRoom is an entry of the directory. Its two booleans are always said, as clients draw them.
 type publicRoom struct {
 	RoomID         matrix.RoomID `json:"room_id"`
 	Name           string        `json:"name,omitempty"`

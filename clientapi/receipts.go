@@ -13,6 +13,7 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
+// receiptRequest keeps the thread raw: absent and empty are two things, and the second is an error.
 type receiptRequest struct {
 	ThreadID json.RawMessage `json:"thread_id"`
 }

@@ -45,6 +45,7 @@ func (a *API) register(ctx context.Context, c *httpapi.Call, body *httpapi.RawBo
 	return &sessionResponse{UserID: session.User, AccessToken: session.AccessToken, DeviceID: session.Device}, nil
 }
 
+// registerUser makes an account, once what is asked for is proved: the answer may be a challenge.
 func (a *API) registerUser(ctx context.Context, body []byte) (accounts.Session, error) {
 	var in registerRequest
 	if err := httpapi.Decode(body, &in); err != nil {

@@ -175,6 +175,7 @@ func guest[In, Out any](a *API, l *httpapi.Limit, h handler[In, Out]) http.Handl
 	})
 }
 
+// handler is one endpoint, as httpapi has them.
 type handler[In, Out any] = func(context.Context, *httpapi.Call, *In) (*Out, error)
 
 // alsoR0 lists routes below v3 a second time under r0, the name of v3 before version 1.1 of the specification. Bots and

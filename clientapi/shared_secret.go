@@ -23,6 +23,7 @@ func (a *API) registrationNonce(context.Context, *httpapi.Call, *httpapi.None) (
 	return &nonceResponse{nonce}, nil
 }
 
+// sharedSecretRequest is as Synapse has it, since programs that provision accounts were written for that.
 type sharedSecretRequest struct {
 	Nonce       string `json:"nonce"`
 	Username    string `json:"username"`

@@ -33,6 +33,7 @@ func (a *API) open(ctx context.Context, c *httpapi.Call) (eye, error) {
 	return eye{v, sight}, err
 }
 
+// viewer opens the room of the path without a look at how far the caller sees: for what is decided event by event.
 func (a *API) viewer(ctx context.Context, c *httpapi.Call) (*view.Viewer, error) {
 	room, err := matrix.ParseRoomID(c.Path("roomID"))
 	if err != nil {

@@ -21,6 +21,8 @@ func (a *API) setStateNoKey(ctx context.Context, c *httpapi.Call, content *httpa
 	return a.sendState(ctx, c, *content, "")
 }
 
+// sendState has no transaction ID: to set the same state again changes nothing, and answers with the event that is
+// there.
 func (a *API) sendState(ctx context.Context, c *httpapi.Call, content []byte, stateKey string) (*eventIDResponse, error) {
 	room, err := matrix.ParseRoomID(c.Path("roomID"))
 	if err != nil {
@@ -49,6 +51,7 @@ func (a *API) stateEventNoKey(ctx context.Context, c *httpapi.Call, _ *httpapi.N
 	return a.showState(ctx, c, event.Key{Type: c.Path("eventType")})
 }
 
+// showState answers from the state that the caller sees: who has left, from that in which it left.
 func (a *API) showState(ctx context.Context, c *httpapi.Call, key event.Key) (*httpapi.Raw, error) {
 	at, err := a.open(ctx, c)
 	if err != nil {

@@ -18,6 +18,7 @@ type TURN struct {
 	Lifetime time.Duration // of credentials
 }
 
+// turnResponse is empty, and so is the object that is answered, where there is no relay.
 type turnResponse struct {
 	URIs     []string `json:"uris"`
 	Username string   `json:"username"`

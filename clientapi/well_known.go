@@ -52,6 +52,7 @@ func (a *API) wellKnownForServers(context.Context, *httpapi.Call, *httpapi.None)
 	return &wellKnownServer{a.wellKnown.Server}, nil
 }
 
+// errNoWellKnown makes clients and servers take the name of the server for its address, as the specification has it.
 func errNoWellKnown() error {
 	return matrix.Errorf(matrix.NotFound, "this server does not say where it is to be found")
 }

@@ -16,12 +16,15 @@ import (
 
 const maxPasswordBytes = 4 << 10 // read from standard input
 
+// adminCommand groups what an operator does to accounts. Each of these works the same beside a running server, which
+// then does it, so that its caches know of it at once.
 func adminCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "admin", Short: "Look after accounts, beside a running server or without one"}
 	cmd.AddCommand(createUserCommand(env), resetPasswordCommand(env), createTokenCommand(env))
 	return cmd
 }
 
+// createUserCommand makes accounts however registration is set: the first one has to come from somewhere.
 func createUserCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create-user NAME",
@@ -49,6 +52,8 @@ func createUserCommand(env func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
+// resetPasswordCommand logs the account's devices out unless told not to, since a password is most often reset because
+// somebody else knows it.
 func resetPasswordCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reset-password NAME",
@@ -76,6 +81,7 @@ func resetPasswordCommand(env func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
+// createTokenCommand prints the token alone, so that a script can take it.
 func createTokenCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create-token",
@@ -117,6 +123,8 @@ func addPassword(cmd *cobra.Command) func(io.Reader) (password, show string, err
 	}
 }
 
+// backupCommand makes the folder absolute, since a running server, which may do the work, has another working
+// directory.
 func backupCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup FOLDER",

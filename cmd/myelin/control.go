@@ -34,22 +34,26 @@ type controls interface {
 	Backup(ctx context.Context, in backupTo) error
 }
 
+// createUser asks for an account; the password is already made where the operator gave none.
 type createUser struct {
 	Username string `json:"username"`
 	Password string `json:"password"`
 	Admin    bool   `json:"admin"`
 }
 
+// resetPassword asks for another password of an account.
 type resetPassword struct {
 	User          string `json:"user"` // localpart or whole user ID
 	Password      string `json:"password"`
 	LogoutDevices bool   `json:"logout_devices"`
 }
 
+// createToken asks for a registration token.
 type createToken struct {
 	Uses int64 `json:"uses"` // 0: without limit
 }
 
+// backupTo asks for a copy in a folder that is not there yet.
 type backupTo struct {
 	Folder string `json:"folder"` // absolute
 }
@@ -64,10 +68,12 @@ type createdToken struct {
 
 type nothing struct{}
 
+// failure is the answer to what could not be done, in the words that the command prints.
 type failure struct {
 	Error string `json:"error"`
 }
 
+// controlPath is below the data directory, which is what servers and commands have in common.
 func controlPath(dataDir string) string { return filepath.Join(dataDir, "control.sock") }
 
 // controlServer serves controls on the socket.
@@ -160,6 +166,7 @@ func controlled[In, Out any](do func(context.Context, In) (Out, error)) http.Han
 	})
 }
 
+// answer writes JSON.
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -208,6 +215,7 @@ func (c *controlClient) Backup(ctx context.Context, in backupTo) error {
 	return c.ask(ctx, "backup", in, &nothing{})
 }
 
+// ask makes one request. The host in the URL means nothing: all goes to the socket.
 func (c *controlClient) ask(ctx context.Context, what string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {

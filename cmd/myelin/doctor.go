@@ -22,6 +22,7 @@ import (
 // soonExpired is when a certificate is worth a word.
 const soonExpired = 14 * 24 * time.Hour
 
+// doctorCommand looks before it is too late: what it finds would otherwise be found by the first start, or by users.
 func doctorCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -62,6 +63,7 @@ var checks = []struct {
 	{"database", checkDatabase},
 }
 
+// examine makes all checks, whether or not one fails, since an operator wants the whole list.
 func examine(ctx context.Context, out io.Writer, p patient) error {
 	failed := 0
 	for _, check := range checks {
@@ -81,6 +83,8 @@ func examine(ctx context.Context, out io.Writer, p patient) error {
 	return nil
 }
 
+// checkDataDir looks for what makes a server fail late: a directory that cannot be written, and one that others can
+// look into, where database and key lie. It writes and syncs a file, as the database will.
 func checkDataDir(_ context.Context, p patient) (string, error) {
 	dir := p.config.DataDir
 	info, err := os.Stat(dir)
@@ -108,6 +112,7 @@ func checkDataDir(_ context.Context, p patient) (string, error) {
 	return dir + " can be written", nil
 }
 
+// checkKey reads the key that serve would use. Who else can read it can speak for this server.
 func checkKey(_ context.Context, p patient) (string, error) {
 	key, err := signing.ReadKeyFile(p.config.SigningKey)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,6 +131,7 @@ func checkKey(_ context.Context, p patient) (string, error) {
 	return string(key.ID()), nil
 }
 
+// checkListeners opens every address for a moment, which also finds those that need other rights.
 func checkListeners(_ context.Context, p patient) (string, error) {
 	for _, l := range p.config.Listen {
 		if err := checkCertificate(l, p.now()); err != nil {
@@ -148,6 +154,7 @@ func checkListeners(_ context.Context, p patient) (string, error) {
 	return fmt.Sprintf("%d can be opened", len(p.config.Listen)), nil
 }
 
+// checkCertificate finds certificates that do not belong to their key, and those whose renewal has stopped working.
 func checkCertificate(l config.Listener, now time.Time) error {
 	if !l.TLS() {
 		return nil
@@ -174,8 +181,11 @@ func checkClock(_ context.Context, p patient) (string, error) {
 	return stamp(now), nil
 }
 
+// stamp writes times in UTC, as clocks that are wrong are often wrong by a time zone.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
+// checkDatabase opens the database as serve does, with migrations and the check of its server's name. One that is in
+// use is left alone: the server that uses it has opened it.
 func checkDatabase(ctx context.Context, p patient) (found string, err error) {
 	if p.runs {
 		return p.config.Database.String() + ", in use by the running server", nil

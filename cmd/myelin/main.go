@@ -43,6 +43,7 @@ func report(w io.Writer, err error) {
 	}
 }
 
+// rootCommand has all commands. The environment is passed in, so that tests have one of their own.
 func rootCommand(env func(string) (string, bool)) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "myelin",

@@ -79,6 +79,8 @@ func offline(ctx context.Context, c config.Config, do func(context.Context, cont
 	return errors.Join(runStages(ctx, stage{work}, stage{db.Run}), db.Close())
 }
 
+// openAccounts is the same for a server and for a command without one, so that an account is the same wherever it was
+// made.
 func openAccounts(c config.Config, db *storage.DB) (*accounts.Accounts, error) {
 	return accounts.New(accounts.Settings{
 		DB: db, ServerName: c.ServerName,

@@ -16,6 +16,8 @@ import (
 	"github.com/myelin-chat/myelin/storage"
 )
 
+// restoreCommand is a command of its own rather than a copy by hand because clients remember more than the backup
+// does: the restored database needs a new incarnation, or they would wait for positions that are given a second time.
 func restoreCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore [FOLDER]",
@@ -41,6 +43,7 @@ clients learn of it.`,
 	return cmd
 }
 
+// restore never writes over anything: there must be no database, and no other key.
 func restore(ctx context.Context, c config.Config, folder []string) error {
 	target := storage.Settings{URL: string(c.Database), DataDir: c.DataDir}
 	if c.Database != "sqlite" {

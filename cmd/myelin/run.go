@@ -80,6 +80,7 @@ func (p *parts) openData(ctx context.Context) (err error) {
 	return err
 }
 
+// openBus comes once the data directory is ours: a second server on it must not begin to listen to the first one.
 func (p *parts) openBus(context.Context) (err error) {
 	p.bus, err = bus.Start(bus.Settings{URL: string(p.config.NATS), Name: string(p.config.ServerName), Log: p.log})
 	if err == nil {
@@ -167,6 +168,7 @@ func (p *parts) ready(ctx context.Context) error {
 	return err
 }
 
+// onClose notes how to close what was opened, also for the case that a later part cannot be.
 func (p *parts) onClose(f func()) { p.closers = append(p.closers, f) }
 
 // close closes what build opened, the last first.

@@ -10,6 +10,7 @@ import (
 	"github.com/myelin-chat/myelin/config"
 )
 
+// serveCommand keeps apart what is said to a person, on standard output, and the log, on standard error.
 func serveCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",

@@ -40,6 +40,8 @@ func (s settings) load() (config.Config, error) {
 	return c, err
 }
 
+// configCommand prints the settings before it tells what is wrong with them: where a wrong value comes from is easier
+// seen beside the others. Secrets are masked.
 func configCommand(env func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",

@@ -18,6 +18,7 @@ type waker struct {
 	moved chan struct{} // capacity 1
 }
 
+// newWaker is made before the database, which calls it, and the bus, on which it publishes.
 func newWaker() *waker { return &waker{moved: make(chan struct{}, 1)} }
 
 // Wake implements storage.Waker.
