@@ -1,0 +1,56 @@
+package remote
+
+import (
+	"context"
+	"crypto/ed25519"
+	"net/http"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/outbound"
+)
+
+// PolicyKey is the ID of every policy server's key. The key itself stands in the state of the room.
+// https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures
+const PolicyKey signing.KeyID = "ed25519:policy_server"
+
+// PolicyServer is whom a room wants to be asked about each event.
+type PolicyServer struct {
+	Name matrix.ServerName
+	Key  ed25519.PublicKey
+}
+
+// PolicySign asks the policy server of a room for its signature, and returns the event with it. If the server does not
+// recommend the event, the error is a *outbound.RemoteError with the code M_FORBIDDEN.
+// https://spec.matrix.org/v1.19/server-server-api/#post_matrixpolicyv1sign
+func (c *Client) PolicySign(ctx context.Context, p PolicyServer, e *event.Event) (*event.Event, error) {
+	text, err := c.http.Bytes(ctx, outbound.Call{
+		To: p.Name, Method: http.MethodPost, URI: "/_matrix/policy/v1/sign", Content: e.JSON,
+		MaxBytes: maxSmallBytes, Timeout: policyTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	signatures, err := canonical.JSON(text, canonical.Lenient)
+	if err != nil {
+		return nil, badOf(p.Name, err)
+	}
+	signature, ok := canonical.String(canonical.Get(signatures, string(p.Name), string(PolicyKey)))
+	if !ok {
+		return nil, badOf(p.Name, bad("no signature"))
+	}
+	obj, err := signing.AddSignature(e.JSON, p.Name, PolicyKey, signature)
+	if err != nil {
+		return nil, badOf(p.Name, err)
+	}
+	signed, err := reload(e, obj)
+	if err != nil {
+		return nil, badOf(p.Name, err)
+	}
+	if err := event.VerifySignature(signed, p.Name, PolicyKey, p.Key); err != nil {
+		return nil, badOf(p.Name, err)
+	}
+	return signed, nil
+}

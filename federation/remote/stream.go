@@ -1,0 +1,317 @@
+package remote
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	streamBufferBytes = 64 << 10
+	maxEmptyReads     = 100
+)
+
+// stream reads the JSON text of an answer piece by piece: it knows where values begin and end, and holds none but the
+// one at hand. Whether a value is proper JSON is for those to find out to whom it is given.
+type stream struct {
+	from     io.Reader
+	buf      []byte
+	pos, end int    // what was read and not yet used is buf[pos:end]
+	kept     []byte // the beginning of a value that began before buf
+}
+
+func newStream(from io.Reader) *stream {
+	return &stream{from: from, buf: make([]byte, streamBufferBytes)}
+}
+
+// fill reads on, when all was used. Its error is io.EOF only at the end of the text.
+func (s *stream) fill() error {
+	s.pos, s.end = 0, 0
+	for range maxEmptyReads {
+		n, err := s.from.Read(s.buf)
+		if n > 0 {
+			s.end = n // the error, if any, comes again
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
+
+// peek returns the next byte that is no white space.
+func (s *stream) peek() (byte, error) {
+	for {
+		for ; s.pos < s.end; s.pos++ {
+			if c := s.buf[s.pos]; !isSpace(c) {
+				return c, nil
+			}
+		}
+		if err := s.fill(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// expect uses the next byte, which must be c.
+func (s *stream) expect(c byte) error {
+	got, err := s.peek()
+	if err != nil {
+		return unexpectedEnd(err)
+	}
+	if got != c {
+		return bad("%q where %q belongs", got, c)
+	}
+	s.pos++
+	return nil
+}
+
+// value uses the next value and returns its text, which is good until the next call. The text is nil if the value is
+// longer than max.
+func (s *stream) value(max int) ([]byte, error) {
+	if _, err := s.peek(); err != nil {
+		return nil, unexpectedEnd(err)
+	}
+	s.kept = s.kept[:0]
+	var scan scanner
+	tooLong := false
+	for {
+		n, done := scan.advance(s.buf[s.pos:s.end])
+		piece := s.buf[s.pos : s.pos+n]
+		s.pos += n
+		tooLong = tooLong || len(s.kept)+len(piece) > max
+		switch {
+		case done && tooLong:
+			return nil, nil
+		case done && len(s.kept) == 0:
+			return piece, scan.check()
+		case !tooLong:
+			s.kept = append(s.kept, piece...)
+		}
+		if done {
+			return s.kept, scan.check()
+		}
+		if err := s.fill(); err != nil {
+			return nil, unexpectedEnd(err)
+		}
+	}
+}
+
+func (s *stream) skip() error {
+	_, err := s.value(0)
+	return err
+}
+
+// object reads an object. Of is what to do with the values of which members, each of which has to use the value; other
+// members are passed over. That a member comes twice is an error, since the first is gone.
+func (s *stream) object(of map[string]func() error) error {
+	seen := make(map[string]bool, len(of))
+	return s.sequence('{', '}', func() error {
+		name, err := s.name()
+		if err != nil {
+			return err
+		}
+		read := of[name]
+		if read == nil {
+			return s.skip()
+		}
+		if seen[name] {
+			return bad("%q comes twice", name)
+		}
+		seen[name] = true
+		if err := read(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// name uses the name of a member and the colon behind it. It is empty if no name that is looked for is that long.
+func (s *stream) name() (string, error) {
+	c, err := s.peek()
+	if err != nil {
+		return "", unexpectedEnd(err)
+	}
+	if c != '"' {
+		return "", bad("%q where a name belongs", c)
+	}
+	raw, err := s.value(maxNameBytes)
+	if err != nil {
+		return "", err
+	}
+	var name string
+	if raw != nil {
+		if err := json.Unmarshal(raw, &name); err != nil {
+			return "", bad("the name of a member: %w", err)
+		}
+	}
+	return name, s.expect(':')
+}
+
+// array reads an array, of which null is an empty one, as some servers write it. Each element is given to the function;
+// its text is nil if it is longer than max.
+func (s *stream) array(max int, element func(raw []byte) error) error {
+	if c, err := s.peek(); err == nil && c == 'n' {
+		return s.null()
+	}
+	return s.sequence('[', ']', func() error {
+		raw, err := s.value(max)
+		if err != nil {
+			return err
+		}
+		return element(raw)
+	})
+}
+
+func (s *stream) null() error {
+	raw, err := s.value(len("null"))
+	if err == nil && string(raw) != "null" {
+		return bad("something that is neither a list nor null")
+	}
+	return err
+}
+
+// sequence reads what stands between two brackets, separated by commas.
+func (s *stream) sequence(opening, closing byte, element func() error) error {
+	if err := s.expect(opening); err != nil {
+		return err
+	}
+	for first := true; ; first = false {
+		c, err := s.peek()
+		if err != nil {
+			return unexpectedEnd(err)
+		}
+		if c == closing {
+			break
+		}
+		if !first {
+			if err := s.expect(','); err != nil {
+				return err
+			}
+		}
+		if err := element(); err != nil {
+			return err
+		}
+	}
+	s.pos++
+	return nil
+}
+
+// decode uses the next value and decodes it.
+func (s *stream) decode(max int, into any) error {
+	raw, err := s.value(max)
+	if err != nil {
+		return err
+	}
+	if raw == nil {
+		return bad("a value longer than %d bytes", max)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return bad("%w", err)
+	}
+	return nil
+}
+
+// finish checks that nothing is left.
+func (s *stream) finish() error {
+	c, err := s.peek()
+	if err == nil {
+		return bad("%q behind the end", c)
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// unexpectedEnd is an error of reading within a value.
+func unexpectedEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return bad("it ends too early")
+	}
+	return err
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
+
+// scanner looks for the end of a value, which may come in pieces.
+type scanner struct {
+	depth    int // of brackets
+	inString bool
+	escaped  bool // the next byte is behind a backslash
+	begun    bool
+	empty    bool // there was a delimiter where a value should be
+}
+
+// advance returns how many bytes of the next piece belong to the value, and whether it ends with them.
+func (x *scanner) advance(piece []byte) (n int, done bool) {
+	for n < len(piece) {
+		if x.inString {
+			n += x.skipString(piece[n:])
+			if !x.inString && x.depth == 0 {
+				return n, true
+			}
+			continue
+		}
+		if used, ends := x.step(piece[n]); ends {
+			return n + used, true
+		}
+		n++
+	}
+	return n, false
+}
+
+// step takes a byte outside of strings. It says whether the value ends, and if so, whether the byte belongs to it.
+func (x *scanner) step(c byte) (used int, ends bool) {
+	switch c {
+	case '"':
+		if x.depth == 0 && x.begun {
+			return 0, true
+		}
+		x.inString = true
+	case '{', '[':
+		if x.depth == 0 && x.begun {
+			return 0, true
+		}
+		x.depth++
+	case '}', ']':
+		if x.depth == 0 {
+			x.empty = !x.begun
+			return 0, true
+		}
+		x.depth--
+		return 1, x.depth == 0
+	case ',', ':', ' ', '\n', '\t', '\r':
+		if x.depth == 0 {
+			x.empty = !x.begun
+			return 0, true
+		}
+	}
+	x.begun = true
+	return 1, false
+}
+
+// skipString returns how many bytes belong to the string that the scanner is in.
+func (x *scanner) skipString(piece []byte) int {
+	for n, c := range piece {
+		switch {
+		case x.escaped:
+			x.escaped = false
+		case c == '\\':
+			x.escaped = true
+		case c == '"':
+			x.inString = false
+			return n + 1
+		}
+	}
+	return len(piece)
+}
+
+func (x *scanner) check() error {
+	if x.empty {
+		return bad("no value where one belongs")
+	}
+	return nil
+}
