@@ -1,0 +1,55 @@
+package outbox
+
+import (
+	"context"
+	"sync"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+	"github.com/myelin-chat/myelin/storage/servers"
+)
+
+const (
+	maxTroubles = 5 // tries at one place of the log, a while apart
+	maxTroubled = 1000
+)
+
+// troubles counts in how many tries something at a place of the log could not be read.
+type troubles struct {
+	mu     sync.Mutex
+	counts map[storage.Position]int
+}
+
+// tooOften counts one more.
+func (t *troubles) tooOften(at storage.Position) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts == nil || len(t.counts) >= maxTroubled {
+		t.counts = map[storage.Position]int{}
+	}
+	t.counts[at]++
+	return t.counts[at] >= maxTroubles
+}
+
+// hopeless says whether to go on without what is at a place of the log, since it could not be read in many tries while
+// the database itself answers. One event that is broken must not keep all others from being sent.
+func (o *Outbox) hopeless(ctx context.Context, at storage.Position, cause error) bool {
+	if _, err := servers.OutboxPosition(ctx, o.db); err != nil || ctx.Err() != nil {
+		return false
+	}
+	if !o.troubles.tooOften(at) {
+		return false
+	}
+	o.log.Error("other servers are not told of an event, which cannot be read", "position", int64(at), "err", cause)
+	return true
+}
+
+// owed returns the servers to which an event is owed.
+func (o *Outbox) owed(ctx context.Context, ev *rooms.Event) ([]matrix.ServerName, error) {
+	list, err := o.settings.Rooms.Owed(ctx, ev)
+	if err != nil && o.hopeless(ctx, ev.Position, err) {
+		return nil, nil
+	}
+	return list, err
+}
