@@ -97,6 +97,30 @@ func TestDatabaseOfAnotherServerIsRefused(t *testing.T) {
 	})
 }
 
+// Who has given up before it reads takes no connection with it.
+func TestReadersThatGaveUp(t *testing.T) {
+	each(t, func(t *testing.T, db *storage.DB) {
+		gone, cancel := context.WithCancel(context.Background())
+		cancel()
+		for range 100 {
+			if _, _, err := storage.One[int64](gone, db, `SELECT 1`); !errors.Is(err, context.Canceled) {
+				t.Fatalf("got %v, want %v", err, context.Canceled)
+			}
+			if err := db.Snapshot(gone, func(q storage.Querier) error {
+				_, _, err := storage.One[int64](gone, q, `SELECT 1`)
+				return err
+			}); !errors.Is(err, context.Canceled) {
+				t.Fatalf("snapshot: got %v, want %v", err, context.Canceled)
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if n, _, err := storage.One[int64](ctx, db, `SELECT 7`); n != 7 || err != nil {
+			t.Errorf("a reader after them got %d and %v, want 7", n, err)
+		}
+	})
+}
+
 func TestNewerSchemaIsRefused(t *testing.T) {
 	eachKind(t, func(t *testing.T, s storage.Settings) {
 		db := open(t, s)

@@ -18,6 +18,9 @@ const stopTime = 800 * time.Millisecond
 // Run is the committer. It ends, with what was queued committed, when ctx does or the database is closed.
 func (db *DB) Run(ctx context.Context) error {
 	if !db.running.CompareAndSwap(false, true) {
+		if db.isClosed() {
+			return ErrClosed // before it could begin
+		}
 		return errors.New("storage: Run was called twice")
 	}
 	defer close(db.ended)
@@ -193,6 +196,15 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-t.C:
 		return true
 	case <-ctx.Done():
+		return false
+	}
+}
+
+func (db *DB) isClosed() bool {
+	select {
+	case <-db.closed:
+		return true
+	default:
 		return false
 	}
 }

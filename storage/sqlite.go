@@ -158,11 +158,10 @@ func (e *sqliteEngine) Query(ctx context.Context, sql string, args ...any) (Rows
 	return rows, nil
 }
 
+// acquire takes one of the places of readers. Whoever has given up takes none, since nobody would give it back.
 func (e *sqliteEngine) acquire(ctx context.Context) error {
-	select {
-	case e.slots <- struct{}{}:
-		return ctx.Err()
-	default:
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	select {
 	case e.slots <- struct{}{}:
