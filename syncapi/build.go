@@ -21,7 +21,7 @@ type builder struct {
 	req     *request
 	look    glance
 	form    view.Form
-	counted int64 // typing and presence are told up to here
+	counted int64           // typing and presence are told up to here
 	typing  []matrix.RoomID // whose typists changed
 	data    accountData
 	ignored map[matrix.UserID]bool

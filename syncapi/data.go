@@ -120,8 +120,8 @@ func (b *builder) appendTyping(l list, room matrix.RoomID, fresh bool) list {
 	if !resent && !fresh && !slices.Contains(b.typing, room) {
 		return l
 	}
-	typists, _ := b.api.Ephemeral.Typing(room)
-	if fresh && len(typists) == 0 {
+	typists, changed := b.api.Ephemeral.Typing(room)
+	if fresh && len(typists) == 0 && (b.req.initial || changed == 0) {
 		return l
 	}
 	l = append(l.next(), `{"content":{"user_ids":[`...)

@@ -193,7 +193,7 @@ func (b *builder) left(ctx context.Context, s sight) error {
 	}
 	until, stayed := v.Left()
 	if !stayed || (!b.req.initial && until <= b.since()) {
-		return b.leftUnseen(ctx, stretch{sight: s, v: v})
+		return b.leftUnseen(ctx, stretch{sight: s, v: v}, stayed)
 	}
 	p := b.stretch(s, v, until)
 	t, err := b.timeline(ctx, p)
@@ -214,13 +214,14 @@ func (b *builder) left(ctx context.Context, s sight) error {
 
 // leftUnseen adds a room of which the user may see nothing new but its own
 // membership: an invitation that was refused or taken back, a ban after leaving.
-func (b *builder) leftUnseen(ctx context.Context, p stretch) error {
+// Between an earlier stay and that, there may be events.
+func (b *builder) leftUnseen(ctx context.Context, p stretch, stayed bool) error {
 	found, err := b.api.Rooms.Events(ctx, p.v.Room, []int64{p.EventNum})
 	if err != nil {
 		return err
 	}
 	own := view.Seen{Event: found[0], Membership: found[0].Membership()}
-	t := timeline{before: view.Before(own.Event)}
+	t := timeline{before: view.Before(own.Event), limited: stayed}
 	if f := &b.req.filter.Room.Timeline; f.WantsRoom(p.Room) && f.WantsEvent(own.Event.Event) {
 		t.events = []view.Seen{own}
 	}

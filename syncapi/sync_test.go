@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,15 +40,22 @@ type world struct {
 	eph   *ephemeral.Server
 	http  *httptest.Server
 
-	mu  sync.Mutex
-	api *syncapi.API
+	mu      sync.Mutex
+	api     *syncapi.API
+	handler http.Handler
+	stop    func() // ends what restart began
 }
 
 // everybody lets the access token name the user: "@alice:test/DEVICE".
 type everybody struct{}
 
 func (everybody) Authenticate(_ context.Context, token string) (matrix.Requester, error) {
-	return who(matrix.UserID(token)), nil
+	user, device, found := strings.Cut(token, "/")
+	by := who(matrix.UserID(user))
+	if found {
+		by.Device = matrix.DeviceID(device)
+	}
+	return by, nil
 }
 
 func who(u matrix.UserID) matrix.Requester {
@@ -104,30 +113,37 @@ func newWorld(t testing.TB, kind string) *world {
 	w.eph, err = ephemeral.New(ephemeral.Settings{Bus: noBus{}, Now: time.Now, Boot: "b1", Log: log})
 	must(t, err)
 	w.start()
+	t.Cleanup(func() { w.stop() })
 	return w
 }
 
 // start begins to answer syncs; again, it does so like a process that was started anew.
 func (w *world) start() {
+	w.restart()
+	w.http = httptest.NewServer(w.handler)
+	w.t.Cleanup(w.http.Close)
+}
+
+// restart makes the parts that keep something in memory anew, with nothing in it but typing.
+func (w *world) restart() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.stop != nil {
+		w.stop()
+	}
 	w.api = syncapi.New(syncapi.Settings{
 		DB: w.db, Rooms: w.rooms, Accounts: w.acc, Ephemeral: w.eph, Auth: everybody{},
 		Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = w.api.Run(ctx) }()
-	ephDone := make(chan struct{})
-	go func() { defer close(ephDone); _ = w.eph.Run(ctx) }()
-	server := httpapi.New(httpapi.Settings{APIs: []httpapi.API{{Service: config.Client, Routes: w.api.Routes}}})
-	w.http = httptest.NewServer(server.Handler())
-	w.t.Cleanup(func() {
-		w.http.Close()
+	var running sync.WaitGroup
+	running.Go(func() { _ = w.api.Run(ctx) })
+	running.Go(func() { _ = w.eph.Run(ctx) })
+	w.handler = httpapi.New(httpapi.Settings{APIs: []httpapi.API{{Service: config.Client, Routes: w.api.Routes}}}).Handler()
+	w.stop = func() {
 		cancel()
-		<-done
-		<-ephDone
-	})
+		running.Wait()
+	}
 }
 
 func must(t testing.TB, err error) {

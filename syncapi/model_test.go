@@ -1,0 +1,508 @@
+package syncapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/view"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// failer is a *testing.T or a *rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// client is a client as the specification wants it: it applies what sync tells, and fills the gaps.
+type client struct {
+	user    matrix.UserID
+	device  string
+	filter  string       // JSON
+	parsed  *view.Filter // of filter
+	after   bool         // use_state_after
+	token   string       // of the last answer that it took
+	rooms   map[matrix.RoomID]*clientRoom
+	data    map[string]string
+	pages   int // events of a page that fills a gap
+	history int // answers taken
+}
+
+type clientRoom struct {
+	section  string
+	timeline []matrix.EventID
+	state    map[event.Key]matrix.EventID
+	receipts map[readBy]matrix.EventID
+	data     map[string]string
+	typing   []matrix.UserID
+}
+
+type readBy struct {
+	user matrix.UserID
+	kind string
+}
+
+func (c *client) lazy() bool { return c.parsed.Room.State.LazyLoadMembers }
+
+// copy returns the client as it is, to go back to.
+func (c *client) copy() *client {
+	old := *c
+	old.data, old.rooms = maps.Clone(c.data), map[matrix.RoomID]*clientRoom{}
+	for id, r := range c.rooms {
+		kept := *r
+		kept.timeline = slices.Clone(r.timeline)
+		kept.state, kept.receipts, kept.data = maps.Clone(r.state), maps.Clone(r.receipts), maps.Clone(r.data)
+		old.rooms[id] = &kept
+	}
+	return &old
+}
+
+// ask makes one request.
+func (w *world) askAs(t failer, c *client, q query) answer {
+	t.Helper()
+	values := url.Values{"access_token": {string(c.user) + "/" + c.device}, "filter": {c.filter}}
+	if c.token != "" {
+		values.Set("since", c.token)
+	}
+	if c.after {
+		values.Set("use_state_after", "true")
+	}
+	for k, v := range q {
+		values.Set(k, v)
+	}
+	recorder := httptest.NewRecorder()
+	w.mu.Lock()
+	handler := w.handler
+	w.mu.Unlock()
+	handler.ServeHTTP(recorder, httptest.NewRequest("GET", "/_matrix/client/v3/sync?"+values.Encode(), nil))
+	var a answer
+	if err := json.Unmarshal(recorder.Body.Bytes(), &a); err != nil || recorder.Code != 200 {
+		t.Fatalf("sync of %s: status %d, %v: %s", c.user, recorder.Code, err, recorder.Body)
+	}
+	return a
+}
+
+// take applies an answer.
+func (c *client) take(t failer, w *world, a answer) {
+	t.Helper()
+	for id, r := range a.Rooms.Join {
+		c.takeRoom(t, w, id, r, "join")
+	}
+	for id, r := range a.Rooms.Leave {
+		c.takeRoom(t, w, id, r, "leave")
+	}
+	for id := range a.Rooms.Invite {
+		c.room(id).section = "invite"
+	}
+	for id := range a.Rooms.Knock {
+		c.room(id).section = "knock"
+	}
+	for _, e := range a.AccountData.Events {
+		c.data[e.Type] = string(e.Content)
+	}
+	c.token = a.NextBatch
+	c.history++
+}
+
+func (c *client) room(id matrix.RoomID) *clientRoom {
+	r := c.rooms[id]
+	if r == nil {
+		r = &clientRoom{
+			state: map[event.Key]matrix.EventID{}, receipts: map[readBy]matrix.EventID{}, data: map[string]string{},
+		}
+		c.rooms[id] = r
+	}
+	return r
+}
+
+func (c *client) takeRoom(t failer, w *world, id matrix.RoomID, in roomAnswer, section string) {
+	t.Helper()
+	r := c.room(id)
+	if section == "join" && r.section != "join" && c.lazy() {
+		maps.DeleteFunc(r.state, func(k event.Key, _ matrix.EventID) bool { return k.Type == event.TypeMember })
+	}
+	r.section = section
+	w.mayAllSee(t, c.user, id, in.Timeline.Events)
+	c.takeState(t, r, in)
+	c.takeTimeline(t, w, id, in)
+	for _, e := range in.AccountData.Events {
+		r.data[e.Type] = string(e.Content)
+	}
+	for _, e := range in.Ephemeral.Events {
+		r.takeEphemeral(t, e)
+	}
+}
+
+// takeState applies the state sections, and the timeline where they do not replace it.
+func (c *client) takeState(t failer, r *clientRoom, in roomAnswer) {
+	t.Helper()
+	if (in.StateAfter != nil) != c.after || in.State != nil && c.after {
+		t.Fatalf("use_state_after %v: got state %v and state_after %v", c.after, in.State, in.StateAfter)
+	}
+	listed := map[event.Key]bool{}
+	set := func(e clientEvent) { r.state[event.Key{Type: e.Type, StateKey: *e.StateKey}] = e.ID }
+	for _, part := range []*events{in.State, in.StateAfter} {
+		if part == nil {
+			continue
+		}
+		for _, e := range part.Events {
+			key := event.Key{Type: e.Type, StateKey: *e.StateKey}
+			if listed[key] {
+				t.Fatalf("the state has %v twice", key)
+			}
+			listed[key] = true
+			set(e)
+		}
+	}
+	for _, e := range in.Timeline.Events {
+		if e.StateKey != nil && !c.after {
+			set(e)
+		}
+	}
+	for _, e := range in.Timeline.Events {
+		if _, known := r.state[event.Key{Type: event.TypeMember, StateKey: string(e.Sender)}]; !known && r.section == "join" {
+			t.Fatalf("%s is shown %s by %s, whose member it does not know", c.user, e.ID, e.Sender)
+		}
+	}
+}
+
+// takeTimeline adds the events to those that are known, and fills the gap before them.
+func (c *client) takeTimeline(t failer, w *world, id matrix.RoomID, in roomAnswer) {
+	t.Helper()
+	r := c.room(id)
+	log := w.past(t, id)
+	until, _ := log.lastStay(c.user)
+	var run []matrix.EventID
+	for _, e := range in.Timeline.Events {
+		// What became of its membership after it left comes alone, and is no part of what it saw.
+		if r.section == "join" || log.at(e.ID) <= until {
+			run = append(run, e.ID)
+		}
+	}
+	known := func() int {
+		return slices.IndexFunc(run, func(e matrix.EventID) bool { return slices.Contains(r.timeline, e) })
+	}
+	if in.Timeline.Limited {
+		run = w.fill(t, c, id, in.Timeline.PrevBatch, run, func() bool { return known() >= 0 })
+	}
+	// fill hands over a longer run, so look again.
+	if at := known(); at >= 0 {
+		if !in.Timeline.Limited {
+			t.Fatalf("%s is told of %s again", c.user, run[at])
+		}
+		r.timeline = r.timeline[:slices.Index(r.timeline, run[at])]
+		run = run[at:]
+	}
+	r.timeline = append(r.timeline, run...)
+}
+
+// fill pages backwards until it meets what is known, and returns all from there on.
+func (w *world) fill(t failer, c *client, id matrix.RoomID, from string, run []matrix.EventID, met func() bool) []matrix.EventID {
+	t.Helper()
+	known := c.room(id).timeline
+	gap, err := view.ParseGap(from)
+	if err != nil {
+		t.Fatalf("prev_batch %q: %v", from, err)
+	}
+	v, err := view.Open(ctx, w.rooms, w.db, who(c.user), id)
+	if err != nil {
+		t.Fatalf("open %s: %v", id, err)
+	}
+	sight, err := v.Standing(ctx)
+	if matrix.CodeOf(err) == matrix.Forbidden {
+		c.room(id).timeline = nil // it has forgotten the room, and so the gap stays until it comes back
+		return nil
+	}
+	if met() {
+		return run
+	}
+	for {
+		page, err := v.Messages(ctx, w.db, view.PageQuery{
+			From: gap, Backward: true, Limit: c.pages, Filter: &c.parsed.Room.Timeline,
+		}.Within(sight))
+		if err != nil {
+			t.Fatalf("messages of %s: %v", id, err)
+		}
+		for _, e := range page.Events {
+			w.mayAllSee(t, c.user, id, []clientEvent{{ID: e.ID}})
+			run = append([]matrix.EventID{e.ID}, run...)
+			if slices.Contains(known, e.ID) {
+				return run
+			}
+		}
+		if gap = page.End; !page.More {
+			return run
+		}
+	}
+}
+
+func (r *clientRoom) takeEphemeral(t failer, e clientEvent) {
+	t.Helper()
+	if e.Type == "m.typing" {
+		var in struct {
+			Users []matrix.UserID `json:"user_ids"`
+		}
+		if err := json.Unmarshal(e.Content, &in); err != nil {
+			t.Fatalf("typing: %v", err)
+		}
+		r.typing = in.Users
+		return
+	}
+	var in map[matrix.EventID]map[string]map[matrix.UserID]any
+	if err := json.Unmarshal(e.Content, &in); err != nil {
+		t.Fatalf("receipt: %v", err)
+	}
+	for id, byKind := range in {
+		for kind, users := range byKind {
+			for u := range users {
+				r.receipts[readBy{u, kind}] = id
+			}
+		}
+	}
+}
+
+// The oracle: what a user may see, from the log alone, as the specification says it.
+
+// past is one room's log.
+type past []*rooms.Event
+
+func (w *world) past(t failer, id matrix.RoomID) past {
+	t.Helper()
+	room, err := w.rooms.Room(ctx, id)
+	if err != nil {
+		t.Fatalf("room %s: %v", id, err)
+	}
+	all, err := rooms.Timeline(ctx, w.db, room, rooms.Span{UpTo: w.db.Position()}, 1<<20)
+	if err != nil {
+		t.Fatalf("log of %s: %v", id, err)
+	}
+	slices.Reverse(all)
+	return all
+}
+
+// visible says of each event whether a user may see it now.
+func (p past) visible(u matrix.UserID) map[matrix.EventID]bool {
+	joinedLater := make([]bool, len(p))
+	member := make([]event.Membership, len(p)+1)
+	history := make([]string, len(p)+1)
+	member[0], history[0] = event.Leave, "shared"
+	for i, e := range p {
+		member[i+1], history[i+1] = member[i], history[i]
+		if e.Target() == u {
+			member[i+1] = e.Membership()
+		}
+		if e.Type == event.TypeHistoryVisibility {
+			var c struct{ History_visibility string }
+			_ = json.Unmarshal(e.Content, &c)
+			history[i+1] = c.History_visibility
+		}
+	}
+	for i, later := len(p)-1, false; i >= 0; i-- {
+		later = later || member[i+1] == event.Join
+		joinedLater[i] = later
+	}
+	seen := map[matrix.EventID]bool{}
+	for i, e := range p {
+		for _, at := range []int{i, i + 1} {
+			switch {
+			case history[at] == "world_readable", member[at] == event.Join,
+				history[at] == "shared" && joinedLater[i],
+				history[at] == "invited" && member[at] == event.Invite:
+				seen[e.ID] = true
+			}
+		}
+	}
+	return seen
+}
+
+// at returns the position of an event.
+func (p past) at(id matrix.EventID) storage.Position {
+	return p[slices.IndexFunc(p, func(e *rooms.Event) bool { return e.ID == id })].Position
+}
+
+// lastStay returns the position at which a user's last stay ended, 0 if it has not, and whether there was any.
+func (p past) lastStay(u matrix.UserID) (until storage.Position, stayed bool) {
+	joined := false
+	for _, e := range p {
+		switch {
+		case e.Target() != u:
+		case e.Membership() == event.Join:
+			until, stayed, joined = 0, true, true
+		case joined:
+			until, joined = e.Position, false
+		}
+	}
+	return until, stayed
+}
+
+// mayAllSee fails if one of the events is none that the user may see.
+func (w *world) mayAllSee(t failer, u matrix.UserID, id matrix.RoomID, shown []clientEvent) {
+	t.Helper()
+	if len(shown) == 0 {
+		return
+	}
+	log := w.past(t, id)
+	visible := log.visible(u)
+	for _, e := range shown {
+		i := slices.IndexFunc(log, func(logged *rooms.Event) bool { return logged.ID == e.ID })
+		if i < 0 {
+			t.Fatalf("%s is shown %s, which is not in %s", u, e.ID, id)
+		}
+		if own := log[i].Target() == u; !visible[e.ID] && !own {
+			t.Fatalf("%s is shown %s (%s) of %s, which it may not see", u, e.ID, log[i].JSON, id)
+		}
+	}
+}
+
+// check compares what a client that is up to date believes with the truth.
+func (w *world) check(t failer, c *client, all []matrix.RoomID) {
+	t.Helper()
+	for _, id := range all {
+		room, err := w.rooms.Room(ctx, id)
+		if err != nil {
+			t.Fatalf("room %s: %v", id, err)
+		}
+		m, known, err := rooms.MembershipOf(ctx, w.db, room.Num, c.user)
+		if err != nil {
+			t.Fatalf("membership: %v", err)
+		}
+		section := ""
+		if r := c.rooms[id]; r != nil {
+			section = r.section
+		}
+		switch m.Membership {
+		case event.Join, event.Invite, event.Knock:
+			if section != string(m.Membership) {
+				t.Fatalf("%s: %s is in section %q, want %q", c.user, id, section, m.Membership)
+			}
+		default:
+			if known && section != "" && section != "leave" || !known && section != "" {
+				t.Fatalf("%s: %s is in section %q, want it left (known %v)", c.user, id, section, known)
+			}
+		}
+		if m.Membership == event.Join {
+			w.checkJoined(t, c, room)
+		}
+		if section == "leave" || section == "join" {
+			w.checkTimeline(t, c, room, m.Forgotten)
+		}
+	}
+}
+
+func (w *world) checkTimeline(t failer, c *client, room rooms.Room, forgotten bool) {
+	t.Helper()
+	log := w.past(t, room.ID)
+	visible := log.visible(c.user)
+	until, stayed := log.lastStay(c.user)
+	if !stayed || forgotten {
+		return
+	}
+	var wanted, got []string
+	for _, e := range log {
+		if until != 0 && e.Position > until {
+			continue
+		}
+		if visible[e.ID] && c.parsed.Room.Timeline.WantsEvent(e.Event) {
+			wanted = append(wanted, string(e.ID)+" "+e.Type)
+		}
+	}
+	for _, id := range c.rooms[room.ID].timeline {
+		if i := slices.IndexFunc(log, func(e *rooms.Event) bool { return e.ID == id }); until == 0 || log[i].Position <= until {
+			got = append(got, string(id)+" "+log[i].Type)
+		}
+	}
+	if !slices.Equal(got, wanted) {
+		for len(got) > 0 && len(wanted) > 0 && got[0] == wanted[0] {
+			got, wanted = got[1:], wanted[1:]
+		}
+		t.Fatalf("end of the timeline of %s for %s/%s (%s):\ngot  %q\nwant %q", room.ID, c.user, c.device, c.filter, got, wanted)
+	}
+}
+
+func (w *world) checkJoined(t failer, c *client, room rooms.Room) {
+	t.Helper()
+	r := c.rooms[room.ID]
+	current, err := w.rooms.Current(ctx, room.ID)
+	if err != nil {
+		t.Fatalf("state: %v", err)
+	}
+	all, err := current.All(ctx)
+	if err != nil {
+		t.Fatalf("state: %v", err)
+	}
+	for _, e := range all {
+		got, known := r.state[e.StateID()]
+		if e.Type == event.TypeMember && c.lazy() && !known {
+			continue
+		}
+		if got != e.ID {
+			t.Fatalf("state of %s for %s/%s (%s, after %v): %v is %q, want %q", room.ID, c.user, c.device, c.filter, c.after, e.StateID(), got, e.ID)
+		}
+	}
+	if len(r.state) > len(all) {
+		t.Fatalf("state of %s: got %d events, want %d", room.ID, len(r.state), len(all))
+	}
+	receipts, err := rooms.Receipts(ctx, w.db, room.Num, rooms.Span{UpTo: w.db.Position()})
+	if err != nil {
+		t.Fatalf("receipts: %v", err)
+	}
+	wanted := map[readBy]matrix.EventID{}
+	for _, v := range receipts {
+		if v.Type == "m.read" || v.User == c.user {
+			wanted[readBy{v.User, v.Type}] = v.Event
+		}
+	}
+	if !maps.Equal(r.receipts, wanted) {
+		t.Fatalf("receipts in %s for %s: got %v, want %v", room.ID, c.user, r.receipts, wanted)
+	}
+	typing, _ := w.eph.Typing(room.ID)
+	if !slices.Equal(r.typing, typing) {
+		t.Fatalf("typing in %s for %s: got %v, want %v", room.ID, c.user, r.typing, typing)
+	}
+}
+
+// checkData compares account data with what was set last.
+func (c *client) checkData(t failer, global map[string]string, inRooms map[matrix.RoomID]map[string]string) {
+	t.Helper()
+	got := maps.Clone(c.data)
+	delete(got, "m.push_rules")
+	if !maps.Equal(got, global) {
+		t.Fatalf("account data of %s: got %v, want %v", c.user, got, global)
+	}
+	for id, r := range c.rooms {
+		if r.section == "join" && !maps.Equal(r.data, inRooms[id]) {
+			t.Fatalf("account data of %s in %s: got %v, want %v", c.user, id, r.data, inRooms[id])
+		}
+	}
+}
+
+// newClient makes a client of a kind: the bits choose how it syncs.
+func newClient(u matrix.UserID, device string, kind, limit int) *client {
+	state, timeline := "", fmt.Sprintf(`"limit":%d`, limit)
+	if kind&1 != 0 {
+		state = `"lazy_load_members":true`
+	}
+	if kind&1 != 0 && kind&2 != 0 {
+		state += `,"include_redundant_members":true`
+	}
+	if kind&8 != 0 {
+		timeline += `,"not_types":["m.room.topic","m.room.member"]`
+	}
+	c := &client{
+		user: u, device: device, after: kind&4 != 0, pages: 1 + limit%5,
+		filter: fmt.Sprintf(`{"room":{"state":{%s},"timeline":{%s}}}`, state, timeline),
+		rooms:  map[matrix.RoomID]*clientRoom{}, data: map[string]string{},
+	}
+	var err error
+	if c.parsed, err = view.ParseFilter([]byte(c.filter)); err != nil {
+		panic(err)
+	}
+	return c
+}
