@@ -59,6 +59,7 @@ func (c *Config) Fields() iter.Seq[Field] {
 	}
 }
 
+// walk goes through a section and those in it, and says whether to go on.
 func walk(section reflect.Value, prefix string, yield func(Field) bool) bool {
 	for i := range section.NumField() {
 		value, key := section.Field(i), prefix+keyOf(section.Type(), i)

@@ -59,6 +59,7 @@ func (d *decoder) value(node *yaml.Node, into reflect.Value, key string) {
 	}
 }
 
+// section goes on after a mistake, so that one start tells of all.
 func (d *decoder) section(node *yaml.Node, into reflect.Value, prefix string) {
 	if node.ShortTag() == "!!null" {
 		return
@@ -83,6 +84,7 @@ func (d *decoder) section(node *yaml.Node, into reflect.Value, prefix string) {
 	}
 }
 
+// list replaces the default as a whole: to add to a default, one would have to know it.
 func (d *decoder) list(node *yaml.Node, into reflect.Value, key string) {
 	if node.Kind != yaml.SequenceNode {
 		d.wrong(key, node, "must be a list")

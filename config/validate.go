@@ -59,6 +59,7 @@ func (c Config) checkIdentity(p *Problems) {
 	}
 }
 
+// checkListeners looks at each listener alone, and for two that want one address.
 func (c Config) checkListeners(p *Problems) {
 	if len(c.Listen) == 0 {
 		p.add("listen", "must have at least one address")
@@ -141,6 +142,7 @@ func network(text string) (netip.Prefix, error) {
 // roomVersion is the grammar of room versions. https://spec.matrix.org/v1.19/rooms/#room-version-grammar
 var roomVersion = regexp.MustCompile(`^[a-z0-9.-]{1,32}$`)
 
+// checkChoices knows the grammar of room versions and not the versions: which of them this server has, event says.
 func (c Config) checkChoices(p *Problems) {
 	oneOf(p, "registration", c.Registration, Closed, WithToken, Open)
 	oneOf(p, "log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -163,6 +165,7 @@ func (c Config) checkFederation(p *Problems) {
 	}
 }
 
+// checkPatterns takes what the lists of servers may have: names, and * in the place of the first labels.
 func checkPatterns(p *Problems, key string, patterns []string) {
 	for i, pattern := range patterns {
 		if _, err := matrix.ParseServerName(strings.TrimPrefix(pattern, "*.")); err != nil {
@@ -197,6 +200,7 @@ func (c Config) checkMedia(p *Problems) {
 	}
 }
 
+// checkMail asks for what goes with a mail server only if there is one.
 func (c Config) checkMail(p *Problems) {
 	oneOf(p, "smtp.tls", c.SMTP.TLS, "starttls", "tls", "none")
 	if c.SMTP.Password != "" && c.SMTP.Username == "" {

@@ -95,6 +95,8 @@ func (e *sqliteEngine) backup(ctx context.Context, path string, between betweenF
 	return errors.Join(f.Sync(), syncDir(filepath.Dir(path)))
 }
 
+// beginBackup copies over the connection that writes: a copy made over another one begins anew whenever somebody
+// writes, and under load would never end.
 func (e *sqliteEngine) beginBackup(path string) error {
 	if e.copying != nil {
 		return errors.New("storage: another backup is running")
@@ -108,6 +110,7 @@ func (e *sqliteEngine) beginBackup(path string) error {
 	})
 }
 
+// stepBackup copies a slice. If the connection was lost in between, what was copied before may not fit what follows.
 func (e *sqliteEngine) stepBackup() (done bool, err error) {
 	if e.copying == nil {
 		return false, errors.New("storage: the backup was given up with its connection")

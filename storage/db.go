@@ -121,6 +121,7 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 	return db, nil
 }
 
+// openEngine is the one place that tells the engines apart by name.
 func openEngine(ctx context.Context, s Settings) (engine, error) {
 	switch {
 	case s.URL == "sqlite":
@@ -238,6 +239,7 @@ func (db *DB) Submit(w Write, done func(first Position, err error)) {
 	}
 }
 
+// newItem fills an item in the goroutine of its caller, which leaves the committer only what has to be done in order.
 func newItem(w Write, done func(Position, error)) *Item {
 	item := &Item{done: done}
 	w.Rows(item)

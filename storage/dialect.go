@@ -113,6 +113,7 @@ const moveLog = `
 	UPDATE log SET position = $1, group_number = $2, next_number = $3
 	WHERE id = 1 AND 1 / (CASE WHEN group_number = $4 THEN 1 ELSE 0 END) = 1`
 
+// moveLogArgs are the parameters of moveLog: what the log becomes, and the group that it must have been left at.
 func (a *attempt) moveLogArgs() []any {
 	return []any{int64(a.after.position), a.after.group, a.after.next, a.before.group}
 }
@@ -150,6 +151,9 @@ func judge(err error) outcome {
 	return outcome{verdict: failed, err: err}
 }
 
+// judgePostgres follows the SQLSTATE. Where the server stops or the connection breaks, the COMMIT may have happened:
+// that is unknown, and the log row has to tell. Whatever else is not named is the fault of an item, or is found to be
+// nobody's when each fails alone.
 func judgePostgres(err *pgconn.PgError) outcome {
 	unavailable := &storedError{ErrUnavailable, err}
 	switch err.Code {
@@ -169,6 +173,8 @@ func judgePostgres(err *pgconn.PgError) outcome {
 	return outcome{verdict: failed, err: err}
 }
 
+// judgeSQLite follows the result code. After an I/O error SQLite does not say how far it got, so that is unknown, but
+// for a full disk, of which it is known that nothing is stored.
 func judgeSQLite(code sqlite3.ExtendedErrorCode, err error) outcome {
 	unavailable := &storedError{ErrUnavailable, err}
 	switch code {

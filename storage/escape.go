@@ -63,6 +63,7 @@ func unescapeText(s string) string {
 	return string(b)
 }
 
+// unhex is the value of a hexadecimal digit that was written by the escape.
 func unhex(c byte) byte {
 	if c >= 'a' {
 		return c - 'a' + 10

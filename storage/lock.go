@@ -37,6 +37,7 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// holderText names the process that has the lock, so that an operator can look what it is.
 func holderText(pid []byte) string {
 	if n, err := strconv.Atoi(strings.TrimSpace(string(pid))); err == nil {
 		return fmt.Sprintf(" (process %d)", n)

@@ -18,6 +18,7 @@ type row struct {
 // value is the value of column i, a reference turned into its position.
 func (r *row) value(i int) any { return resolve(r.values[i], r.first) }
 
+// resolve puts the position that is known now in the place of a Ref.
 func resolve(v any, first Position) any {
 	if ref, ok := v.(Ref); ok {
 		return int64(first) + int64(ref.ordinal) - 1
@@ -64,6 +65,8 @@ func merge(a *attempt) []*tableRows {
 	return tables
 }
 
+// dropReplaced keeps the last row of each key: PostgreSQL refuses to touch a row twice in one statement, and SQLite
+// would write it twice for nothing.
 func (t *tableRows) dropReplaced() {
 	keys := t.table.keyColumns()
 	seen := make(map[string]int, len(t.rows))

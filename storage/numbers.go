@@ -14,6 +14,7 @@ type numbers struct {
 	low      chan struct{}
 }
 
+// take never waits, since owners build on what is not stored yet.
 func (n *numbers) take() int64 {
 	v := n.next.Add(1) - 1
 	if n.reserved.Load()-v < numberBlock/2 {

@@ -41,6 +41,7 @@ type postgresEngine struct {
 	inserts map[*Table]string
 }
 
+// openPostgres connects at once, as a server that cannot write should not begin to answer.
 func openPostgres(ctx context.Context, s Settings) (_ engine, err error) {
 	config, err := pgx.ParseConfig(s.URL)
 	if err != nil {
@@ -190,6 +191,7 @@ func (r pgReader) query(ctx context.Context, sql string, args []any) (*postgresR
 	return &postgresRows{ctx: ctx, rows: rows}, nil
 }
 
+// snapshot reads under REPEATABLE READ, which sees one moment from its first statement on and locks nothing.
 func (e *postgresEngine) snapshot(ctx context.Context, f func(Querier) error) error {
 	conn, err := e.pool.acquire(ctx)
 	if err != nil {
@@ -224,6 +226,7 @@ func (r *postgresRows) Next() bool {
 	return false
 }
 
+// Close gives the connection back, once; what was not read is thrown away first.
 func (r *postgresRows) Close() {
 	r.rows.Close()
 	if r.release != nil {

@@ -14,6 +14,7 @@ type pipeline struct {
 	steps []pipelineStep
 }
 
+// pipelineStep says of a statement what the batch forgets.
 type pipelineStep struct {
 	name string // for the seam
 	item int    // whose statement it is; manyItems if it is the group's
@@ -47,6 +48,8 @@ func (e *postgresEngine) apply(a *attempt) outcome {
 	return o
 }
 
+// store leaves a transaction open where it fails; the caller ends it. Conditions take a round trip of their own, since
+// COMMIT follows the writes without waiting for what they say.
 func (e *postgresEngine) store(ctx context.Context, a *attempt) outcome {
 	p := &pipeline{}
 	p.add("begin", manyItems, `BEGIN`)
@@ -68,6 +71,7 @@ func (e *postgresEngine) store(ctx context.Context, a *attempt) outcome {
 	return o
 }
 
+// addConditions asks all conditions of all items before anything is written.
 func (p *pipeline) addConditions(a *attempt) (any bool) {
 	for i, it := range a.items {
 		for _, r := range it.require {
@@ -96,6 +100,8 @@ func failedConditions(a *attempt, counts []int64) outcome {
 	return outcome{verdict: committed}
 }
 
+// addWrites makes one statement of all rows for a table, with a column as an array, so that its text, and the plan
+// with it, is the same for any number of rows.
 func (e *postgresEngine) addWrites(p *pipeline, a *attempt) {
 	for _, t := range merge(a) {
 		sql, ok := e.inserts[t.table]

@@ -22,6 +22,7 @@ type postgresPool struct {
 	closed bool
 }
 
+// idleConn is a connection that nobody uses, and since when.
 type idleConn struct {
 	conn  *pgx.Conn
 	since time.Time
@@ -58,6 +59,7 @@ func (p *postgresPool) acquire(ctx context.Context) (*pgx.Conn, error) {
 	}
 }
 
+// takeIdle takes the one used last, so that those that are too many grow old.
 func (p *postgresPool) takeIdle() (conn *pgx.Conn, since time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

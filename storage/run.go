@@ -136,6 +136,7 @@ func (db *DB) commitGroup(ctx context.Context, items []*Item) error {
 	}
 }
 
+// try writes the attempt and measures what is worth measuring, the commits that succeed.
 func (db *DB) try(a *attempt) effects {
 	start := time.Now()
 	o := db.engine.apply(a)
@@ -149,6 +150,8 @@ func (db *DB) try(a *attempt) effects {
 	return db.core.tried(o)
 }
 
+// settle asks what became of an attempt whose COMMIT was not answered. While that cannot be asked, writes are still
+// taken from the queue, up to a limit, so that those who can be refused are.
 func (db *DB) settle(ctx context.Context) effects {
 	row, err := db.engine.settle(ctx)
 	if err == nil {
@@ -219,6 +222,7 @@ func (db *DB) shut() {
 	})
 }
 
+// refuseQueued answers those who came too late: a caller must never wait for a committer that is gone.
 func (db *DB) refuseQueued() {
 	for {
 		select {

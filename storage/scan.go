@@ -35,6 +35,7 @@ func assign(dest any, c cell) error {
 	return assignKind(v.Elem(), c)
 }
 
+// assignBytes copies, since drivers use their buffers again for the next row.
 func assignBytes(d *[]byte, c cell) error {
 	switch c := c.(type) {
 	case nil:
@@ -61,6 +62,7 @@ func ownedCell(c cell) any {
 	}
 }
 
+// assignKind goes by the kind of what is scanned into, so that distinct types of text and numbers need no methods.
 func assignKind(v reflect.Value, c cell) error {
 	if c == nil {
 		return assignNull(v)
@@ -106,6 +108,7 @@ func assignKind(v reflect.Value, c cell) error {
 	return fmt.Errorf("storage: scan %T into %s", c, v.Type())
 }
 
+// assignNull takes NULL where there is a value for nothing: anywhere else it would look like a value that was stored.
 func assignNull(v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Interface:
@@ -126,6 +129,7 @@ func cellBool(c cell) (value, ok bool) {
 	return false, false
 }
 
+// cellFloat takes whole numbers too, as SQLite stores a float without a fraction as one.
 func cellFloat(c cell) (float64, bool) {
 	switch c := c.(type) {
 	case float64:

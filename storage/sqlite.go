@@ -53,6 +53,8 @@ type sqliteEngine struct {
 	overdue      atomic.Bool   // the writer shall copy the rest
 }
 
+// openSQLite opens three pools on one file: one connection that writes, several that read and cannot do otherwise, and
+// one that copies the write-ahead log, off the way of both.
 func openSQLite(ctx context.Context, s Settings) (_ engine, err error) {
 	path, err := filepath.Abs(filepath.Join(s.DataDir, sqliteFile))
 	if err != nil {
@@ -111,6 +113,8 @@ func (e *sqliteEngine) open(connections int, prepare func(*sqlite3.Conn) error) 
 	return db, nil
 }
 
+// prepareWriter gives the writer a larger cache, as all changed pages go through it, and takes the checkpoints away
+// from it.
 func (e *sqliteEngine) prepareWriter(c *sqlite3.Conn) error {
 	if err := c.Exec(fmt.Sprintf(`PRAGMA journal_size_limit = %d; PRAGMA cache_size = -32000`, maxLogPages*4096)); err != nil {
 		return err
@@ -224,6 +228,8 @@ func contextError(ctx context.Context, err error) error {
 	return err
 }
 
+// snapshot begins under no context of the caller: when that ends, database/sql rolls back in a goroutine of its own,
+// beside whoever still reads. The queries within have the context.
 func (e *sqliteEngine) snapshot(ctx context.Context, f func(Querier) error) error {
 	if err := e.acquire(ctx); err != nil {
 		return err
@@ -260,6 +266,7 @@ type sqliteRows struct {
 	release func()
 }
 
+// sqliteCell stands between database/sql, which would convert in its own way, and the target.
 type sqliteCell struct {
 	target any
 }
@@ -267,6 +274,7 @@ type sqliteCell struct {
 // Scan takes the value from database/sql.
 func (c *sqliteCell) Scan(src any) error { return assign(c.target, src) }
 
+// Next closes the rows at their end, so that a caller who stops there holds no reader.
 func (r *sqliteRows) Next() bool {
 	if r.rows.Next() {
 		return true

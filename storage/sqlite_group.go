@@ -119,6 +119,7 @@ func blame(err error, item int) outcome {
 	return o
 }
 
+// insert writes row by row: within one process that costs less than to build and parse statements of many rows.
 func (e *sqliteEngine) insert(t *Table, r *row) error {
 	text, ok := e.inserts[t]
 	if !ok {
@@ -162,6 +163,8 @@ func count(s *sql.Stmt, args []any) (int64, error) {
 	return 0, rows.Err()
 }
 
+// prepare keeps every statement that ever wrote; there are as many as the code has, and a limit finds those with
+// values in their text.
 func (e *sqliteEngine) prepare(text string) (*sql.Stmt, error) {
 	if s, ok := e.writes[text]; ok {
 		return s, nil
@@ -199,6 +202,7 @@ func (e *sqliteEngine) rollback() {
 	_ = e.exec(`ROLLBACK`)
 }
 
+// readLog reads over the connection that writes, which sees its own transaction if that is still open.
 func (e *sqliteEngine) readLog(ctx context.Context) (row logRow, err error) {
 	err = e.writer.QueryRowContext(ctx, readLog).Scan(&row.position, &row.group, &row.next)
 	return row, err

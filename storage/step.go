@@ -42,6 +42,7 @@ const (
 	unknown             // perhaps stored: the log row must be read
 )
 
+// outcome is what became of an attempt, as far as the engine can tell.
 type outcome struct {
 	verdict  verdict
 	err      error
@@ -232,6 +233,8 @@ func (c *committer) again(err error) effects {
 	return effects{delay: c.delay(), try: c.trying}
 }
 
+// delay doubles from try to try: short enough for a failover within a pool, long enough not to hammer a server that
+// starts.
 func (c *committer) delay() time.Duration {
 	return min(firstDelay<<min(c.tries, 16), lastDelay)
 }
@@ -316,11 +319,13 @@ type chains struct {
 	order      []int64
 }
 
+// has says whether the chain is broken. A generation higher than the one that failed stands on what is committed.
 func (b *chains) has(c chain) bool {
 	g, ok := b.generation[c.key]
 	return ok && c.generation <= g
 }
 
+// add breaks the chain of an item, and forgets the oldest if there are too many.
 func (b *chains) add(it *Item) {
 	if !it.chained || b.has(it.chain) {
 		return

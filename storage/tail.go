@@ -30,6 +30,7 @@ func (t *tail) position() Position {
 	return t.last
 }
 
+// since returns up to limit news after from. It is not complete if some of them have left the tail already.
 func (t *tail) since(from Position, limit int) (news []News, complete bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

@@ -71,6 +71,8 @@ func argument(v any) (any, error) {
 	return argumentOfKind(reflect.ValueOf(v))
 }
 
+// argumentOfKind takes the distinct types of text and numbers by their kind. What has no kind here is a mistake of the
+// caller, told when the item is filled and not when its group fails.
 func argumentOfKind(v reflect.Value) (any, error) {
 	switch v.Kind() {
 	case reflect.String:

@@ -176,6 +176,7 @@ func (it *Item) statement(sql string, args []any) (statement, bool) {
 	return statement{sql, args}, true
 }
 
+// fail keeps the first mistake. The item is refused with it, and nobody else's group is.
 func (it *Item) fail(err error) {
 	if it.err == nil {
 		it.err = err

@@ -74,6 +74,8 @@ func execute(t testing.TB, sql string) {
 	}
 }
 
+// findServer starts a server unless one is named. That there is none on the machine is no mistake; that one does not
+// start is.
 func findServer() (u *url.URL, skip string, err error) {
 	if given := os.Getenv(EnvURL); given != "" {
 		u, err = url.Parse(given)
@@ -160,6 +162,7 @@ func startServer(bin string) (*url.URL, error) {
 	return &url.URL{Scheme: "postgres", User: url.User("myelin"), Path: "/postgres", RawQuery: url.Values{"host": {dir}}.Encode()}, nil
 }
 
+// fsync is off for tests, which lose nothing that matters.
 func fsync() string {
 	if os.Getenv(EnvSync) != "" {
 		return "on"

@@ -118,12 +118,14 @@ type Session struct {
 	AtMS        int64
 }
 
+// rows stores the device and its token together, and voids what token the device had.
 func (s *Session) rows(it *storage.Item, user matrix.UserID) {
 	it.Insert(devicesTable, user, s.Device, s.DisplayName, s.AtMS, int64(0), "")
 	it.Insert(accessTokensTable, user, s.Device, s.Token[:])
 	deviceChanged(it, user, s.Device)
 }
 
+// deviceChanged tells those who share a room that they have to look at the user's devices again.
 func deviceChanged(it *storage.Item, user matrix.UserID, device matrix.DeviceID) {
 	at := it.News(storage.News{Kind: storage.NewsDeviceList, User: user, Value: []matrix.DeviceID{device}})
 	it.Insert(deviceChangesTable, user, device, at)
