@@ -1,6 +1,7 @@
 package outbound_test
 
 import (
+	"context"
 	"net"
 	"slices"
 	"strings"
@@ -241,5 +242,22 @@ func TestRouteEndsWithItsContext(t *testing.T) {
 	_, err := n.client().Bytes(t.Context(), outbound.Call{To: "a.example", URI: version, Timeout: time.Millisecond})
 	if err == nil || !strings.Contains(err.Error(), "deadline") {
 		t.Errorf("got %v, want a deadline that has passed", err)
+	}
+}
+
+// panicking is a resolver with a bug.
+type panicking struct{ *internet }
+
+func (panicking) LookupSRV(context.Context, string, string, string) (string, []*net.SRV, error) {
+	panic("resolver")
+}
+
+// A search runs in a goroutine of its own, where nobody else could recover.
+func TestSearchThatPanics(t *testing.T) {
+	n := newInternet(t)
+	s := n.settings()
+	s.Resolver = panicking{n}
+	if _, err := newClient(t, s).Route(t.Context(), "a.example"); err == nil || !strings.Contains(err.Error(), "panic: resolver") {
+		t.Errorf("got %v, want an error that names the panic", err)
 	}
 }

@@ -45,5 +45,8 @@ func (r *Ring) InMemory() int { return r.states.size }
 // KeysOf counts the keys in memory of one server.
 func (r *Ring) KeysOf(s matrix.ServerName) int { return len(r.states.all[s].keys) }
 
+// RequestSlots counts the servers that are asked for the sake of requests.
+func (r *Ring) RequestSlots() int { return len(r.forRequests.taken) }
+
 // Each runs f with so many goroutines at most.
 func Each(goroutines, n int, f func(int)) { make(pool, goroutines).each(n, f) }

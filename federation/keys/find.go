@@ -26,6 +26,7 @@ const (
 
 	askTimeout    = 16 * time.Second // enough for a server whose discovery file never comes
 	flightTimeout = 20 * time.Second // with the way to the database
+	slotTimeout   = 5 * time.Second  // so that not everything that cannot be asked now waits
 
 	// manyServers is from where on notaries are asked first: one request for all, instead of one for each of which
 	// many go to servers that are gone.
@@ -56,7 +57,7 @@ func (w wanted) lacking(found map[matrix.ServerName]*known, nowMS int64) wanted 
 }
 
 // find returns what is known of the servers, after having tried to learn what is wanted and not known.
-func (r *Ring) find(ctx context.Context, w wanted, slots chan struct{}) (map[matrix.ServerName]*known, error) {
+func (r *Ring) find(ctx context.Context, w wanted, slots *slots) (map[matrix.ServerName]*known, error) {
 	names := slices.Collect(maps.Keys(w))
 	found, err := r.load(ctx, names)
 	if err != nil {
@@ -78,7 +79,7 @@ func (r *Ring) find(ctx context.Context, w wanted, slots chan struct{}) (map[mat
 }
 
 // sources are the ways to learn keys, in the order to try them.
-func (r *Ring) sources(servers int, slots chan struct{}) []func(context.Context, wanted) {
+func (r *Ring) sources(servers int, slots *slots) []func(context.Context, wanted) {
 	direct := func(ctx context.Context, w wanted) { r.askAll(ctx, slices.Collect(maps.Keys(w)), slots) }
 	switch {
 	case len(r.settings.KeyServers) == 0:
@@ -117,42 +118,59 @@ func (r *Ring) update(ctx context.Context, name matrix.ServerName, change func(*
 	return nil
 }
 
-// askAll asks each server for its keys, with a slot for each, and waits. What came of it is in the states.
-func (r *Ring) askAll(ctx context.Context, names []matrix.ServerName, slots chan struct{}) {
-	var all sync.WaitGroup
-	defer all.Wait()
-	batch := make(chan struct{}, maxFetchesPerBatch)
-	for _, name := range names {
-		if !take(ctx, batch) {
-			return
-		}
-		all.Go(func() {
-			defer func() { <-batch }()
-			if take(ctx, slots) {
-				defer func() { <-slots }()
-				r.ask(ctx, name)
-			}
-		})
-	}
+// slots bound how many servers are asked at once for one purpose.
+type slots struct {
+	purpose string
+	taken   chan struct{} // holds something for each that is
 }
 
-// take waits for a slot. It says whether there was one before ctx ended.
-func take(ctx context.Context, slots chan struct{}) bool {
+func newSlots(purpose string, n int) *slots { return &slots{purpose, make(chan struct{}, n)} }
+
+// take waits for a slot, and says whether there was one. Give it back with release.
+func (s *slots) take() bool {
+	timer := time.NewTimer(slotTimeout)
+	defer timer.Stop()
 	select {
-	case slots <- struct{}{}:
+	case s.taken <- struct{}{}:
 		return true
-	case <-ctx.Done():
+	case <-timer.C:
 		return false
 	}
 }
 
+func (s *slots) release() { <-s.taken }
+
+// askAll asks each server for its keys, and waits. What came of it is in the states.
+func (r *Ring) askAll(ctx context.Context, names []matrix.ServerName, slots *slots) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	batch := make(chan struct{}, maxFetchesPerBatch)
+	for _, name := range names {
+		select {
+		case batch <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		all.Go(func() {
+			r.ask(ctx, name, slots)
+			<-batch
+		})
+	}
+}
+
 // ask asks a server for its keys, unless that was done a moment ago. Those who want the same at the same time wait for
-// one request, which goes on when the first of them does not wait any more.
-func (r *Ring) ask(ctx context.Context, name matrix.ServerName) {
-	done := r.flights.DoChan(string(name), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
-		defer cancel()
-		return nil, r.fetch(ctx, name)
+// one request, which goes on, and keeps its slot, when nobody waits any more. But those with another purpose do not wait
+// for a slot beside those of this one.
+func (r *Ring) ask(ctx context.Context, name matrix.ServerName, slots *slots) {
+	done := r.waits.DoChan(slots.purpose+" "+string(name), func() (any, error) {
+		if !slots.take() {
+			return nil, nil
+		}
+		defer slots.release()
+		_, err, _ := r.flights.Do(string(name), func() (any, error) {
+			return nil, r.fetch(context.WithoutCancel(ctx), name)
+		})
+		return nil, err
 	})
 	select {
 	case <-done:
@@ -167,6 +185,8 @@ func (r *Ring) fetch(ctx context.Context, name matrix.ServerName) (err error) {
 			r.settings.Log.Error("panic while asking for signing keys", "server", name, "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
+	ctx, cancel := context.WithTimeout(ctx, flightTimeout)
+	defer cancel()
 	now := r.settings.Now()
 	due := false
 	err = r.update(ctx, name, func(k *known) *known {

@@ -51,13 +51,13 @@ type Ring struct {
 	settings Settings
 	own      *known // our own keys, as those of any server
 	states   *states
-	flights  singleflight.Group
+	flights  singleflight.Group // by server
+	waits    singleflight.Group // by purpose and server
 	helpers  pool
 
-	// A slot for each server that is asked.
-	forEvents   chan struct{}
-	forRequests chan struct{}
-	forOthers   chan struct{}
+	forEvents   *slots
+	forRequests *slots
+	forOthers   *slots
 
 	resting resting
 
@@ -78,9 +78,9 @@ func New(ctx context.Context, s Settings) (*Ring, error) {
 	r := &Ring{
 		settings: s, states: newStates(maxStates),
 		helpers:     make(pool, runtime.GOMAXPROCS(0)),
-		forEvents:   make(chan struct{}, maxEventFetches),
-		forRequests: make(chan struct{}, maxRequestFetches),
-		forOthers:   make(chan struct{}, maxNotarialFetches),
+		forEvents:   newSlots("events", maxEventFetches),
+		forRequests: newSlots("requests", maxRequestFetches),
+		forOthers:   newSlots("others", maxNotarialFetches),
 		resting:     resting{until: map[matrix.ServerName]time.Time{}},
 	}
 	noted, err := r.setOwn(ours)

@@ -3,6 +3,7 @@ package keys
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
@@ -43,7 +44,11 @@ func (r *Ring) Authenticate(ctx context.Context, req Request) (matrix.ServerName
 	t.verify = func(id signing.KeyID, public ed25519.PublicKey) error {
 		return signing.Verify(msg, signatures[id].Signature, public)
 	}
-	if err := r.verify(ctx, []task{t}, 1, r.forRequests)[0]; err != nil {
+	err = r.verify(ctx, []task{t}, 1, r.forRequests)[0]
+	if errors.Is(err, ErrUnavailable) { // the cause is our own affair
+		return "", matrix.Errorf(matrix.Unauthorized, "the signing keys of %s cannot be had now", origin)
+	}
+	if err != nil {
 		return "", matrix.Errorf(matrix.Unauthorized, "the request is not signed by %s: %s", origin, err)
 	}
 	return origin, nil

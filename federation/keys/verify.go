@@ -80,7 +80,7 @@ func firstKeyIDs(ids []signing.KeyID) []signing.KeyID { return ids[:min(len(ids)
 
 // verify learns the keys that all tasks need and checks the signatures, side by side. The answer has the first error of
 // each of the n things that are signed.
-func (r *Ring) verify(ctx context.Context, tasks []task, n int, slots chan struct{}) []error {
+func (r *Ring) verify(ctx context.Context, tasks []task, n int, slots *slots) []error {
 	errs := make([]error, n)
 	w := wanted{}
 	for _, t := range tasks {

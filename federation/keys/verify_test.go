@@ -393,6 +393,38 @@ func TestDeadServersDelayNobodyElse(t *testing.T) {
 	close(stop)
 }
 
+// Who goes away after a request does not free the way for more of them: the question that he caused is still on its way.
+func TestSlotsAreKept(t *testing.T) {
+	w := newWorld(t)
+	r := w.ring()
+	arrived, stop := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i := range 20 {
+		p := w.peer(matrix.ServerName(fmt.Sprintf("s%d.example", i)), byte(i))
+		w.serve(p.name, func(http.ResponseWriter, *http.Request) {
+			arrived <- struct{}{}
+			<-stop
+		})
+		for range 3 {
+			all.Go(func() {
+				if _, err := r.Authenticate(ctx, p.request("GET", "/", "")); err == nil {
+					t.Error("got no error")
+				}
+			})
+		}
+	}
+	for range 20 {
+		<-arrived
+	}
+	cancel()
+	all.Wait()
+	if got := r.RequestSlots(); got != 20 {
+		t.Errorf("got %d slots taken, want 20, one for each server", got)
+	}
+	close(stop)
+}
+
 // What is forgotten in memory is in the database, and a server with keys without end fills neither.
 func TestMemoryIsBounded(t *testing.T) {
 	w := newWorld(t)
@@ -463,6 +495,28 @@ func TestVerifyObjects(t *testing.T) {
 		if got := outcome(err); got != want[i] {
 			t.Errorf("object %d: got %s (%v), want %s", i, got, err, want[i])
 		}
+	}
+}
+
+// Without a database nothing is known, and nobody is told why.
+func TestDatabaseThatIsGone(t *testing.T) {
+	w := newWorld(t)
+	a := w.peer("a.example", 7)
+	s := w.settings(storagetest.Open(t, storagetest.SQLite))
+	r := newRing(t, s)
+	if err := s.DB.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(t, "event", r, a.event("10", start), unavailable)
+	_, err := r.Authenticate(t.Context(), a.request("GET", "/", ""))
+	if want := "M_UNAUTHORIZED: the signing keys of a.example cannot be had now"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if text, err := r.QueryServer(t.Context(), a.name, 0); err == nil {
+		t.Errorf("got %s, want an error", text)
+	}
+	if _, err := keys.New(t.Context(), s); err == nil {
+		t.Error("got another ring, want an error")
 	}
 }
 
