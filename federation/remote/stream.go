@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -295,18 +296,33 @@ func (x *scanner) step(c byte) (used int, ends bool) {
 
 // skipString returns how many bytes belong to the string that the scanner is in.
 func (x *scanner) skipString(piece []byte) int {
-	for n, c := range piece {
-		switch {
-		case x.escaped:
+	quote := -1 // the next one at or behind n; it is not looked for again until it is behind us
+	for n := 0; n < len(piece); {
+		if x.escaped {
 			x.escaped = false
-		case c == '\\':
-			x.escaped = true
-		case c == '"':
-			x.inString = false
-			return n + 1
+			n++
+			continue
 		}
+		if quote < n {
+			quote = indexOrEnd(piece, n, '"')
+		}
+		if slash := indexOrEnd(piece[:quote], n, '\\'); slash < quote {
+			x.escaped = true
+			n = slash + 1
+			continue
+		}
+		x.inString = quote == len(piece)
+		return min(quote+1, len(piece))
 	}
 	return len(piece)
+}
+
+// indexOrEnd returns the place of the first c in text from n on, or that of its end.
+func indexOrEnd(text []byte, n int, c byte) int {
+	if i := bytes.IndexByte(text[n:], c); i >= 0 {
+		return n + i
+	}
+	return len(text)
 }
 
 func (x *scanner) check() error {
