@@ -12,7 +12,9 @@ import (
 // are final but for a place that is added; who needs that reads anew.
 type hints struct {
 	events    map[matrix.EventID]*rooms.Event
+	looked    map[matrix.EventID]bool // IDs that were looked for; those that events lacks were not here
 	elsewhere map[matrix.EventID]bool // IDs that are of events of other rooms
+	asOf      int64                   // flights.arrivals when that was read
 }
 
 // find returns events of the room by ID, nil for those that are not there: those of this step and of the
@@ -21,7 +23,7 @@ func (st *step) find(ctx context.Context, ids ...matrix.EventID) ([]*rooms.Event
 	found := make([]*rooms.Event, len(ids))
 	var ask []matrix.EventID
 	for i, id := range ids {
-		if found[i] = st.atHand(id); found[i] == nil {
+		if found[i] = st.atHand(id); found[i] == nil && !st.knownAbsent(id) {
 			ask = append(ask, id)
 		}
 	}
@@ -58,6 +60,11 @@ func (st *step) atHand(id matrix.EventID) *rooms.Event {
 		return ev
 	}
 	return st.server.cachedByID(st.room, id)
+}
+
+// knownAbsent says that an event was looked for and not found, and none of other servers has come since.
+func (st *step) knownAbsent(id matrix.EventID) bool {
+	return st.hints.looked[id] && st.hints.events[id] == nil && st.hints.asOf == st.source.flights.arrived()
 }
 
 // uncommittedByID are the events that only the owner has yet.

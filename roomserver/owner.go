@@ -43,6 +43,7 @@ type flights struct {
 	committed *tip
 	failed    int64 // the last generation of which a commit failed
 	open      int   // handed over and not answered
+	arrivals  int64 // another one after each step that took events of other servers; never one twice
 }
 
 // A flight is one result of a step on its way through the committer.
@@ -156,6 +157,7 @@ func (s *Server) acquire(room rooms.Room) (*owner, error) {
 		o := s.owners[room.ID]
 		if o == nil {
 			o = &owner{room: room, generation: s.generations.Add(1)}
+			o.flights.arrivals = o.generation
 			s.owners[room.ID] = o
 		}
 		waiting := o.waiting.Add(1)
@@ -194,7 +196,11 @@ func (s *Server) settle(o *owner) {
 func (s *Server) launch(o *owner, st *step) *flight {
 	fl := &flight{done: make(chan struct{})}
 	generation, next := o.generation, st.tip
-	o.flights.launch(st.fresh)
+	arrivals := int64(0)
+	if st.hints.looked != nil {
+		arrivals = s.generations.Add(1)
+	}
+	o.flights.launch(st.fresh, arrivals)
 	o.tip, o.last = &next, fl
 	s.db.Submit(st.write(generation), func(first storage.Position, err error) {
 		s.land(o, st, landing{tip: &next, generation: generation, first: first, err: err})
@@ -254,10 +260,13 @@ func (f *flights) begin(t *tip) {
 	f.committed = t
 }
 
-// launch pins the events of a step until it lands.
-func (f *flights) launch(fresh map[int64]placed) {
+// launch pins the events of a step until it lands. Arrivals is 0 if none are of other servers.
+func (f *flights) launch(fresh map[int64]placed, arrivals int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if arrivals != 0 {
+		f.arrivals = arrivals
+	}
 	if f.events == nil {
 		f.events = make(map[int64]placed)
 	}
@@ -315,6 +324,16 @@ func (f *flights) byID(id matrix.EventID) *rooms.Event {
 		}
 	}
 	return nil
+}
+
+// arrived tells apart the times between which events of other servers came; 0 for a nil receiver.
+func (f *flights) arrived() int64 {
+	if f == nil {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.arrivals
 }
 
 func (f *flights) hasFailed(generation int64) bool {

@@ -2,9 +2,11 @@ package roomserver
 
 import (
 	"context"
+	"errors"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
 // Outcome says what became of an event that another server sent.
@@ -17,7 +19,7 @@ const (
 	Rejected                      // it breaks the rules at its own place: kept as such
 	Known                         // we had it
 	Missing                       // not kept: what it stands on cannot be had. It may be sent again
-	Refused                       // not kept: it is not of this room, or cannot be of any
+	Refused                       // not kept: it is not of this room, or this server is not in the room
 	Busy                          // not kept: too much waits for this room. It may be sent again
 	Failed                        // not kept: a fault of ours, in Err. It may be sent again
 )
@@ -47,14 +49,128 @@ type Result struct {
 //	state before    the states after its prev events, resolved      state_before.go
 //	auth            the rules by the state before it: rejection     arrive.go
 //	soft failure    the rules by the current state                  soft_fail.go
-//	store           extremities, current state, what follows        extremities.go, current_state.go
+//	store           extremities, current state, what follows        step.go, current_state.go, extremities.go
 //
 // https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
-func (s *Server) Receive(ctx context.Context, origin matrix.ServerName, room matrix.RoomID, events []*event.Event) []Result {
-	results := make([]Result, len(events))
-	for i, ev := range events {
-		results[i] = Result{Event: ev.ID, Outcome: Missing, Err: errAlone}
+func (s *Server) Receive(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, events []*event.Event) []Result {
+	r := newReception(events)
+	room, err := s.Room(ctx, id)
+	if err != nil {
+		return r.all(outcomeOf(err), err)
 	}
-	_, _, _ = ctx, origin, room
-	return results
+	if !s.inbox.admit(id, events) {
+		return r.all(Busy, matrix.Errorf(matrix.LimitExceeded, "too much waits for %s", id).With("retry_after_ms", retryAfterMS))
+	}
+	defer s.inbox.leave(id, events)
+	wanted := r.screen(room)
+	if len(wanted) == 0 {
+		return r.list()
+	}
+	f := s.newFetch(room, origin, wanted)
+	if err := f.complete(ctx); err != nil {
+		return r.all(outcomeOf(err), err)
+	}
+	if err := s.storeFetched(ctx, f); err != nil {
+		return r.all(outcomeOf(err), err)
+	}
+	for events := range f.chunks(maxStepEvents) {
+		s.receiveSome(ctx, f, events, r)
+	}
+	return r.list()
+}
+
+// maxStepEvents bounds the events of one step, so that others have their turn.
+const maxStepEvents = 100
+
+// outcomeOf says what an error means for the events it came up for.
+func outcomeOf(err error) Outcome {
+	switch {
+	case errors.As(err, new(noRoomError)):
+		return Refused
+	case errors.Is(err, errLacking):
+		return Missing
+	case matrix.CodeOf(err) == matrix.LimitExceeded:
+		return Busy
+	}
+	return Failed
+}
+
+// receiveSome lets the owner take some events. If one makes the step fail, each is tried alone.
+func (s *Server) receiveSome(ctx context.Context, f *fetch, events []*event.Event, r *reception) {
+	var results []Result
+	err := s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
+		results = results[:0]
+		st.hints = f.hints
+		for _, ev := range events {
+			result, err := st.receive(ctx, ev)
+			if err != nil {
+				return err
+			}
+			results = append(results, result)
+		}
+		return st.joinExtremities(ctx)
+	})
+	switch {
+	case err == nil:
+		r.note(results...)
+	case len(events) > 1 && ctx.Err() == nil && outcomeOf(err) == Failed && !errors.Is(err, errFenced):
+		for i := range events {
+			s.receiveSome(ctx, f, events[i:i+1], r)
+		}
+	default:
+		for _, ev := range events {
+			r.note(Result{Event: ev.ID, Outcome: outcomeOf(err), Err: err})
+		}
+	}
+}
+
+// A reception is a call of Receive and what has come of it.
+type reception struct {
+	events  []*event.Event
+	results map[matrix.EventID]Result
+}
+
+func newReception(events []*event.Event) *reception {
+	return &reception{events: events, results: make(map[matrix.EventID]Result, len(events))}
+}
+
+// screen returns the events that may be of the room, each once.
+func (r *reception) screen(room rooms.Room) (wanted []*event.Event) {
+	seen := make(map[matrix.EventID]bool, len(r.events))
+	for _, ev := range r.events {
+		switch {
+		case seen[ev.ID]:
+		case ev.RoomID != room.ID || ev.Version != room.Version:
+			r.note(Result{ev.ID, Refused, matrix.Errorf(matrix.InvalidParam, "event %s is not of room %s", ev.ID, room.ID)})
+		default:
+			wanted = append(wanted, ev)
+		}
+		seen[ev.ID] = true
+	}
+	return wanted
+}
+
+// note notes results; the first of each event counts.
+func (r *reception) note(results ...Result) {
+	for _, result := range results {
+		if _, noted := r.results[result.Event]; !noted {
+			r.results[result.Event] = result
+		}
+	}
+}
+
+// all gives every event that has no result yet the same one.
+func (r *reception) all(o Outcome, err error) []Result {
+	for _, ev := range r.events {
+		r.note(Result{ev.ID, o, err})
+	}
+	return r.list()
+}
+
+func (r *reception) list() []Result {
+	list := make([]Result, len(r.events))
+	for i, ev := range r.events {
+		list[i] = r.results[ev.ID]
+	}
+	return list
 }

@@ -162,6 +162,7 @@ func (st *step) waitingFor(ctx context.Context, target matrix.EventID) ([]int64,
 			nums = append(nums, ev.Num)
 		}
 	}
+	slices.Sort(nums)
 	return nums, nil
 }
 

@@ -93,7 +93,7 @@ type arrival struct {
 	kind    rooms.Kind
 	order   rooms.Order // of a backfilled event
 	txn     sentAs
-	auth    []*rooms.Event // its auth events
+	auth    []*rooms.Event   // its auth events
 	lacks   []matrix.EventID // of a timeline event: its prev events that are in no timeline
 	fills   bool             // a timeline event lacks this one
 	unknown bool             // the state before it is not known

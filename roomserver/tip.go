@@ -17,7 +17,7 @@ import (
 type tip struct {
 	state       statetree.Tree
 	extremities []placed // forward extremities, oldest first
-	depth       int64 // the greatest of the extremities
+	depth       int64    // the greatest of the extremities
 	joined      int64
 	invited     int64
 	listed      bool // in the directory

@@ -54,3 +54,28 @@ func WaitingFor(ctx context.Context, q storage.Querier, roomNum int64, target ma
 	return storage.Collect[int64](ctx, q, `
 		SELECT event_num FROM pending_redactions WHERE room_num = $1 AND redacts = $2 ORDER BY event_num`, roomNum, string(target))
 }
+
+// A StateRow is what a state is made of: an event by number, and its place in the state.
+type StateRow struct {
+	ID       matrix.EventID
+	Num      int64
+	Key      event.Key
+	Accepted bool
+}
+
+// StateRowsByID returns those of the events that are stored, in no order. What is not state is not accepted.
+func StateRowsByID(ctx context.Context, q storage.Querier, roomNum int64, ids []matrix.EventID) ([]StateRow, error) {
+	var found []StateRow
+	set := storage.Set(ids...)
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		var r StateRow
+		var key, auth *string
+		err := rows.Scan(&r.ID, &r.Num, &r.Key.Type, &key, &auth)
+		r.Key.StateKey, r.Accepted = orZero(key), auth != nil
+		found = append(found, r)
+		return err
+	}, `
+		SELECT event_id, event_num, type, state_key, auth FROM events
+		WHERE event_id IN (SELECT key FROM json_each($1)) AND room_num = $2`, set, roomNum)
+	return found, err
+}

@@ -1,0 +1,169 @@
+package roomserver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Limits of the search for missing auth events.
+const (
+	maxAuthRounds  = 8
+	maxAuthEvents  = 20_000 // fetched for one delivery, states not counted
+	maxSingleAsked = 20     // asked for one by one
+)
+
+// fetchAuthEvents fetches the auth events that are not here, and theirs, down to what is here.
+// https://spec.matrix.org/v1.19/server-server-api/#retrieving-event-authorisation-information
+func (f *fetch) fetchAuthEvents(ctx context.Context) error {
+	began := len(f.outliers)
+	for range maxAuthRounds {
+		if err := f.look(ctx, f.missingAuth()); err != nil {
+			return err
+		}
+		missing := f.missingAuth()
+		if len(missing) == 0 || len(f.outliers)-began > maxAuthEvents {
+			return nil
+		}
+		if err := f.lookElsewhere(ctx, missing); err != nil {
+			return err
+		}
+		if missing = f.missingAuth(); len(missing) == 0 || !f.askForAuth(ctx, missing) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// missingAuth returns the auth events of all that is wanted that are not here.
+func (f *fetch) missingAuth() (missing []matrix.EventID) {
+	seen := make(map[matrix.EventID]bool)
+	add := func(ev *event.Event) {
+		for _, id := range ev.AuthEvents {
+			here := seen[id] || f.inBatch[id] != nil || f.fetched[id] != nil || f.here(id) != nil || f.hints.elsewhere[id]
+			if !here {
+				missing = append(missing, id)
+			}
+			seen[id] = true
+		}
+	}
+	for _, ev := range f.batch {
+		if f.isWanted(ev) {
+			add(ev)
+		}
+	}
+	for _, ev := range f.outliers {
+		add(ev)
+	}
+	for _, s := range f.states {
+		add(s.at)
+	}
+	return missing
+}
+
+// lookElsewhere marks the IDs that are of events of other rooms: these authorise nothing here. In old
+// versions an ID is unique in its room only.
+func (f *fetch) lookElsewhere(ctx context.Context, ids []matrix.EventID) error {
+	if f.room.Version.EventIDs == event.ChosenEventIDs {
+		return nil
+	}
+	for some := range slices.Chunk(ids, maxEventsPerRead) {
+		found, err := rooms.ElsewhereByID(ctx, f.server.db, f.room, some)
+		if err != nil {
+			return fmt.Errorf("look for events: %w", err)
+		}
+		for _, id := range found {
+			f.hints.elsewhere[id] = true
+		}
+	}
+	return nil
+}
+
+// askForAuth asks servers for auth events until one has any.
+func (f *fetch) askForAuth(ctx context.Context, missing []matrix.EventID) (found bool) {
+	of := f.citing(missing)
+	for _, server := range f.servers(ctx) {
+		if ctx.Err() != nil || !f.request() {
+			return false
+		}
+		chain, err := f.server.remote.EventAuth(ctx, server, f.room, of)
+		if err == nil && f.takeAuth(missing, chain) {
+			return true
+		}
+		if len(missing) > maxSingleAsked {
+			continue
+		}
+		for _, id := range missing {
+			if ctx.Err() != nil || !f.request() {
+				return found
+			}
+			ev, err := f.server.remote.Event(ctx, server, f.room, id)
+			if err == nil && ev != nil {
+				found = f.takeAuth([]matrix.EventID{id}, []*event.Event{ev}) || found
+			}
+		}
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+// citing returns an event whose auth chain has the first of the missing.
+func (f *fetch) citing(missing []matrix.EventID) matrix.EventID {
+	for _, events := range [][]*event.Event{f.batch, f.outliers} {
+		for _, ev := range events {
+			if slices.Contains(ev.AuthEvents, missing[0]) {
+				return ev.ID
+			}
+		}
+	}
+	for _, s := range f.states {
+		if slices.Contains(s.at.AuthEvents, missing[0]) {
+			return s.at.ID
+		}
+	}
+	return missing[0]
+}
+
+// takeAuth takes from an answer the events that are wanted, and those that authorise these.
+func (f *fetch) takeAuth(wanted []matrix.EventID, answer []*event.Event) (found bool) {
+	byID := make(map[matrix.EventID]*event.Event)
+	for _, ev := range answer[:min(len(answer), maxAuthEvents)] {
+		if ev != nil && byID[ev.ID] == nil {
+			byID[ev.ID] = ev
+		}
+	}
+	for todo := slices.Clone(wanted); len(todo) > 0 && len(byID) > 0; {
+		id := todo[0]
+		todo = todo[1:]
+		ev := byID[id]
+		if ev == nil {
+			continue
+		}
+		delete(byID, id)
+		switch {
+		case f.ours(ev) && f.inBatch[id] == nil && f.hints.events[id] == nil:
+			f.addOutlier(ev)
+			todo = append(todo, ev.AuthEvents...)
+			found = true
+		case ev.RoomID != f.room.ID && f.room.Version.EventIDs != event.ChosenEventIDs:
+			f.hints.elsewhere[id] = true
+			found = true
+		}
+	}
+	return found
+}
+
+// authOrder returns events with each after its auth events.
+func authOrder(events []*event.Event) []*event.Event {
+	return inOrder(events, func(ev *event.Event, yield func(matrix.EventID)) {
+		for _, id := range ev.AuthEvents {
+			yield(id)
+		}
+	})
+}
