@@ -223,10 +223,13 @@ const unique = "UNIQUE"
 
 func (s *siege) try(r request) {
 	s.t.Helper()
+	if s.count++; s.count%thin != 0 {
+		return
+	}
 	s.txn++
 	r.body = raw(strings.ReplaceAll(string(r.body), unique, fmt.Sprint(s.txn)))
 	status, err := s.attack(s.t.Context(), r)
-	if s.count++; s.statuses != nil {
+	if s.statuses != nil {
 		s.statuses[status]++
 	}
 	if err == nil {
