@@ -8,20 +8,41 @@ import (
 
 // answer gathers the parts of a response. Parts that stay empty are left out.
 type answer struct {
-	join, invite, knock, leave members
+	join, invite, knock, leave sections
 	accountData, presence      list
 }
 
-// members are the members of a JSON object, without its braces.
-type members []byte
+// sections are the rooms of one part of the answer.
+type sections []section
 
-func (m *members) add(room matrix.RoomID, value []byte) {
-	if len(*m) > 0 {
-		*m = append(*m, ',')
+type section struct {
+	room  matrix.RoomID
+	value []byte // a JSON object
+}
+
+func (s *sections) add(room matrix.RoomID, value []byte) { *s = append(*s, section{room, value}) }
+
+// size is about how many bytes they take.
+func (s sections) size() (n int) {
+	const beside = 80 // a long room ID, quotes and punctuation
+	for _, one := range s {
+		n += len(one.value) + beside
 	}
-	*m = canonical.AppendString(*m, string(room))
-	*m = append(*m, ':')
-	*m = append(*m, value...)
+	return n
+}
+
+// appendTo writes them as a JSON object.
+func (s sections) appendTo(dst []byte) []byte {
+	dst = append(dst, '{')
+	for i, one := range s {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = canonical.AppendString(dst, string(one.room))
+		dst = append(dst, ':')
+		dst = append(dst, one.value...)
+	}
+	return append(dst, '}')
 }
 
 // list are the items of a JSON array, without its brackets.
@@ -42,9 +63,10 @@ func (a *answer) something() bool {
 
 // body writes the whole response.
 func (a *answer) body(token view.SyncToken) []byte {
-	size := len(a.join) + len(a.invite) + len(a.knock) + len(a.leave) + len(a.accountData) + len(a.presence)
-	dst := append(make([]byte, 0, size+256), `{"next_batch":`...)
-	dst = canonical.AppendString(dst, token.String())
+	const beside = 256
+	size := a.join.size() + a.invite.size() + a.knock.size() + a.leave.size() + len(a.accountData) + len(a.presence)
+	dst := append(make([]byte, 0, size+beside), `{"next_batch":"`...)
+	dst = append(token.Append(dst), '"')
 	dst = appendEvents(dst, "account_data", a.accountData)
 	dst = appendEvents(dst, "presence", a.presence)
 	if len(a.join)+len(a.invite)+len(a.knock)+len(a.leave) == 0 {
@@ -52,21 +74,19 @@ func (a *answer) body(token view.SyncToken) []byte {
 	}
 	dst = append(dst, `,"rooms":{`...)
 	first := true
-	for _, section := range []struct {
-		name string
-		m    members
+	for _, part := range []struct {
+		name  string
+		rooms sections
 	}{{"join", a.join}, {"invite", a.invite}, {"knock", a.knock}, {"leave", a.leave}} {
-		if len(section.m) == 0 {
+		if len(part.rooms) == 0 {
 			continue
 		}
 		if !first {
 			dst = append(dst, ',')
 		}
 		first = false
-		dst = canonical.AppendString(dst, section.name)
-		dst = append(dst, ":{"...)
-		dst = append(dst, section.m...)
-		dst = append(dst, '}')
+		dst = canonical.AppendString(dst, part.name)
+		dst = part.rooms.appendTo(append(dst, ':'))
 	}
 	return append(dst, "}}"...)
 }

@@ -123,7 +123,7 @@ func sectionBytes(p stretch, t timeline) int {
 	const beside, member, each = 256, 256, 640
 	size := beside + each*len(t.events)
 	if p.whole {
-		size += 8 << 10
+		size += 4 << 10
 	}
 	return size + member
 }

@@ -36,18 +36,18 @@ type request struct {
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 func (a *API) sync(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*httpapi.Raw, error) {
 	a.Accounts.Seen(c.Requester, c.IP())
-	u, leave, err := a.hub.enter(ctx, c.User)
+	u, err := a.hub.enter(ctx, c.User)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer u.leave()
 	r, err := a.readRequest(ctx, c, u)
 	if err != nil {
 		return nil, err
 	}
 	defer a.Ephemeral.Syncing(c.User, r.presence)()
-	news, cancel := u.subscribe()
-	defer cancel()
+	news := u.subscribe()
+	defer u.unsubscribe(news)
 	// What the client did before it asked must be in the answer.
 	if err := a.hub.reach(ctx, a.DB.Position()); err != nil {
 		return nil, err

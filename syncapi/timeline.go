@@ -33,7 +33,7 @@ func (b *builder) timeline(ctx context.Context, p stretch) (timeline, error) {
 	limit := filter.TimelineLimit()
 	source := b.source(p)
 	for scanned := 0; ; {
-		chunk, more, err := source(ctx)
+		chunk, more, err := source.next(ctx)
 		if err != nil {
 			return t, err
 		}
@@ -105,31 +105,41 @@ func (t *timeline) has(num int64) bool {
 	return slices.ContainsFunc(t.events, func(e view.Seen) bool { return e.Num == num })
 }
 
-// source returns a function that hands out the events of a stretch, newest first,
-// a chunk at a time, and says whether there may be more: what is in memory, then
-// what is in the database, which the memory learns on the way.
-func (b *builder) source(p stretch) func(context.Context) (chunk []*rooms.Event, more bool, err error) {
-	size := b.req.filter.Room.Timeline.TimelineLimit() + 1
-	rest := p.span
-	kept := p.eventsIn(p.span)
-	rest.UpTo = min(rest.UpTo, p.eventsFrom)
-	return func(ctx context.Context) ([]*rooms.Event, bool, error) {
-		if kept != nil {
-			newest := slices.Clone(kept)
-			slices.Reverse(newest)
-			kept = nil
-			return newest, rest.UpTo > rest.After, nil
-		}
-		if rest.UpTo <= rest.After {
-			return nil, false, nil
-		}
-		chunk, err := rooms.Timeline(ctx, b.api.DB, p.v.Room, rest, size)
-		if err != nil {
-			return nil, false, err
-		}
-		read := passage{room: p.RoomNum, events: chunk, span: rest, whole: len(chunk) < size}
-		b.api.hub.learn(read)
-		rest.UpTo = read.from()
-		return chunk, rest.UpTo > rest.After, nil
+// source hands out the events of a stretch, newest first, a chunk at a time: what
+// is in memory, then what is in the database, which the memory learns on the way.
+type source struct {
+	api  *API
+	room rooms.Room
+	kept []*rooms.Event // in memory, not handed out yet
+	rest rooms.Span     // to be read from the database
+	size int            // of a chunk that is read
+}
+
+func (b *builder) source(p stretch) source {
+	s := source{
+		api: b.api, room: p.v.Room, kept: p.eventsIn(p.span), rest: p.span,
+		size: b.req.filter.Room.Timeline.TimelineLimit() + 1,
 	}
+	s.rest.UpTo = min(s.rest.UpTo, p.eventsFrom)
+	return s
+}
+
+// next returns some more events, and says whether there may be others after them.
+func (s *source) next(ctx context.Context) (chunk []*rooms.Event, more bool, err error) {
+	if n := min(len(s.kept), s.size); n > 0 {
+		chunk = slices.Clone(s.kept[len(s.kept)-n:])
+		slices.Reverse(chunk)
+		s.kept = s.kept[:len(s.kept)-n]
+		return chunk, len(s.kept) > 0 || s.rest.UpTo > s.rest.After, nil
+	}
+	if s.rest.UpTo <= s.rest.After {
+		return nil, false, nil
+	}
+	if chunk, err = rooms.Timeline(ctx, s.api.DB, s.room, s.rest, s.size); err != nil {
+		return nil, false, err
+	}
+	read := passage{room: s.room.Num, events: chunk, span: s.rest, whole: len(chunk) < s.size}
+	s.api.hub.learn(read)
+	s.rest.UpTo = read.from()
+	return chunk, s.rest.UpTo > s.rest.After, nil
 }

@@ -54,8 +54,9 @@ func (p *place) joined(u *user) bool {
 	return in
 }
 
-// subscribe returns a channel that tells of news for the user from now on.
-func (u *user) subscribe() (news chan struct{}, cancel func()) {
+// subscribe returns a channel that tells of news for the user from now on, until
+// unsubscribe.
+func (u *user) subscribe() (news chan struct{}) {
 	news = make(chan struct{}, 1)
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -63,11 +64,13 @@ func (u *user) subscribe() (news chan struct{}, cancel func()) {
 		u.waiters = map[chan struct{}]struct{}{}
 	}
 	u.waiters[news] = struct{}{}
-	return news, func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		delete(u.waiters, news)
-	}
+	return news
+}
+
+func (u *user) unsubscribe(news chan struct{}) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.waiters, news)
 }
 
 // wake tells all who wait. It never blocks.
@@ -89,17 +92,19 @@ func (u *user) idle(now time.Time) bool {
 
 // enter returns the entry of a user, with its places known. leave must be called
 // when the request is over.
-func (h *hub) enter(ctx context.Context, id matrix.UserID) (u *user, leave func(), err error) {
-	u = h.entry(id)
-	leave = func() {
-		u.used.Store(time.Now().UnixNano())
-		u.syncs.Add(-1)
-	}
+func (h *hub) enter(ctx context.Context, id matrix.UserID) (*user, error) {
+	u := h.entry(id)
 	if err := h.refresh(ctx, u); err != nil {
-		leave()
-		return nil, nil, err
+		u.leave()
+		return nil, err
 	}
-	return u, leave, nil
+	return u, nil
+}
+
+// leave ends what enter began.
+func (u *user) leave() {
+	u.used.Store(time.Now().UnixNano())
+	u.syncs.Add(-1)
 }
 
 // entry returns the entry of a user, made if there is none, and counts one more

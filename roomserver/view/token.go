@@ -20,8 +20,10 @@ type SyncToken struct {
 }
 
 // String is the text handed to clients: s<incarnation>_<position>_<to-device>_<boot>_<ephemeral>.
-func (t SyncToken) String() string {
-	b := make([]byte, 0, 64)
+func (t SyncToken) String() string { return string(t.Append(make([]byte, 0, 64))) }
+
+// Append appends the text to b. It needs no escapes in JSON.
+func (t SyncToken) Append(b []byte) []byte {
 	b = append(b, 's')
 	b = append(b, t.Incarnation...)
 	b = append(b, '_')
@@ -31,8 +33,7 @@ func (t SyncToken) String() string {
 	b = append(b, '_')
 	b = append(b, t.Boot...)
 	b = append(b, '_')
-	b = strconv.AppendInt(b, t.Ephemeral, 10)
-	return string(b)
+	return strconv.AppendInt(b, t.Ephemeral, 10)
 }
 
 // ParseSyncToken is the reverse of String. The error is M_INVALID_PARAM.

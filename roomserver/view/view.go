@@ -77,7 +77,7 @@ type Past struct {
 func Of(server *roomserver.Server, room rooms.Room, by matrix.Requester, past Past) *Viewer {
 	return &Viewer{
 		Room: room, By: by, Now: past.Now, server: server,
-		stays: stays(past.History), memo: map[statetree.NodeID]standing{},
+		stays: stays(past.History),
 	}
 }
 
@@ -270,10 +270,14 @@ func (v *Viewer) standing(ctx context.Context, root statetree.NodeID) (standing,
 		return at, nil
 	}
 	at, err := v.at(ctx, v.server.StateAt(v.Room, root))
-	if err == nil {
-		v.memo[root] = at
+	if err != nil {
+		return at, err
 	}
-	return at, err
+	if v.memo == nil {
+		v.memo = map[statetree.NodeID]standing{}
+	}
+	v.memo[root] = at
+	return at, nil
 }
 
 func (v *Viewer) at(ctx context.Context, state roomserver.State) (standing, error) {

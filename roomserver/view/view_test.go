@@ -301,14 +301,18 @@ func TestStays(t *testing.T) {
 	if left, ok := v.Left(); ok || left != 0 || !v.Joined() {
 		t.Errorf("bob: left %d, %v, joined %v; want him to be there", left, ok, v.Joined())
 	}
-	var got []string
+	var got, since []string
 	for _, e := range w.timeline() {
 		if e.Type == event.TypeMessage {
 			got = append(got, fmt.Sprint(v.JoinedAt(e.Position)))
+			since = append(since, fmt.Sprint(v.StayedSince(e.Position)))
 		}
 	}
 	if g := strings.Join(got, " "); g != "false true false true" {
 		t.Errorf("joined at the messages: got %s, want false true false true", g)
+	}
+	if g := strings.Join(since, " "); g != "false false false true" {
+		t.Errorf("stayed since the messages: got %s, want false false false true", g)
 	}
 }
 
