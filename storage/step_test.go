@@ -329,3 +329,36 @@ func TestBrokenChainsAreBounded(t *testing.T) {
 		t.Error("the oldest were to be forgotten, not the newest")
 	}
 }
+
+// TestAbandon: who waits when the process stops is answered, and is told apart whether the write may be stored.
+func TestAbandon(t *testing.T) {
+	tried, waits, later := &Item{}, &Item{}, &Item{}
+	begin := func() *simulation {
+		sim := newSimulation(1)
+		sim.core.arrive([]*Item{tried, waits})
+		sim.core.tried(outcome{verdict: failed, err: errPoison}) // now each is tried alone
+		return sim
+	}
+	sim := begin()
+	if got := sim.core.held(); got != 1 {
+		t.Errorf("held: got %d items, want the one that waits", got)
+	}
+	for _, a := range sim.core.abandon() {
+		if !errors.Is(a.err, ErrClosed) {
+			t.Errorf("nothing was sent: got %v, want ErrClosed", a.err)
+		}
+	}
+	sim = begin()
+	sim.core.tried(outcome{verdict: unknown, err: errLost})
+	sim.core.unsettled([]*Item{later})
+	got := map[*Item]error{}
+	for _, a := range sim.core.abandon() {
+		got[a.item] = a.err
+	}
+	if len(got) != 3 || got[tried] != errUndecided || got[waits] != ErrClosed || got[later] != ErrClosed {
+		t.Errorf("after a lost COMMIT: got %v, want one undecided, two closed", got)
+	}
+	if more := sim.core.abandon(); len(more) != 0 {
+		t.Errorf("got %d answers a second time", len(more))
+	}
+}
