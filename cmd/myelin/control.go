@@ -124,7 +124,7 @@ func listenPrivate(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener.SetUnlinkOnClose(false)
+	listener.SetUnlinkOnClose(false) // it would remove the name it was made under; serve removes the right one
 	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
@@ -135,6 +135,7 @@ func listenPrivate(path string) (net.Listener, error) {
 func (s *controlServer) Run(ctx context.Context) error {
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
+		// A command that is being served may finish, but not hold up the end: a backup can be made again.
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlStopBudget)
 		defer cancel()
 		stopped <- errors.Join(s.server.Shutdown(end), s.server.Close())
@@ -152,6 +153,7 @@ func controlled[In, Out any](do func(context.Context, In) (Out, error)) http.Han
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxControlBody))
+		// A newer command that asks for something this server does not know shall hear so.
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&in); err != nil {
 			answer(w, http.StatusBadRequest, failure{err.Error()})
@@ -159,6 +161,7 @@ func controlled[In, Out any](do func(context.Context, In) (Out, error)) http.Han
 		}
 		out, err := do(r.Context(), in)
 		if err != nil {
+			// One status for all: the commands show the text, and no program decides by it.
 			answer(w, http.StatusUnprocessableEntity, failure{err.Error()})
 			return
 		}
@@ -187,6 +190,7 @@ func dialControl(ctx context.Context, dataDir string) (*controlClient, bool) {
 	if err != nil {
 		return nil, false
 	}
+	// A socket whose process is gone refuses the connection, so that this tells more than the file does.
 	_ = conn.Close() // it has only been opened to see whether it can be
 	return &controlClient{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}, true
 }

@@ -33,7 +33,7 @@ func (o operator) CreateUser(ctx context.Context, in createUser) (matrix.UserID,
 // ResetPassword implements controls.
 func (o operator) ResetPassword(ctx context.Context, in resetPassword) error {
 	user, err := matrix.ParseUserID(in.User)
-	if err != nil {
+	if err != nil { // then it should be a localpart, which is what operators write
 		user, err = matrix.NewUserID(in.User, o.config.ServerName)
 	}
 	if err != nil {
@@ -75,6 +75,7 @@ func offline(ctx context.Context, c config.Config, do func(context.Context, cont
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
+	// The committer runs as long as the work does, and stores what that has handed over before it ends.
 	work := func(ctx context.Context) error { return do(ctx, operator{c, db, people}) }
 	return errors.Join(runStages(ctx, stage{work}, stage{db.Run}), db.Close())
 }
@@ -104,6 +105,7 @@ func (o operator) Backup(ctx context.Context, in backupTo) error {
 	if _, err := os.Lstat(in.Folder); !errors.Is(err, os.ErrNotExist) {
 		return errors.New(in.Folder + " is there already: name a new folder")
 	}
+	// Beside the folder, so that it is on the same file system and can be moved there in one step.
 	making, err := os.MkdirTemp(filepath.Dir(in.Folder), ".myelin-backup-")
 	if err != nil {
 		return err

@@ -71,6 +71,7 @@ func restoreKey(path, from string) error {
 	if err != nil {
 		return err
 	}
+	// Restoring twice is no mistake, and a key that is the same need not be written again.
 	there, err := signing.ReadKeyFile(path)
 	if err == nil && there.ID() == key.ID() && bytes.Equal(there.Public(), key.Public()) {
 		return nil

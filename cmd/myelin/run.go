@@ -89,7 +89,7 @@ func (p *parts) openBus(context.Context) (err error) {
 	return err
 }
 
-// makeServers makes what works on the database.
+// makeServers makes what works on the database. They share it and know of each other what Settings name, no more.
 func (p *parts) makeServers(context.Context) (err error) {
 	if p.accounts, err = openAccounts(p.config, p.db); err != nil {
 		return err
@@ -106,13 +106,14 @@ func (p *parts) makeServers(context.Context) (err error) {
 	return nil
 }
 
-// openPorts makes what the world calls.
+// openPorts makes what the world calls, and opens the ports last: whoever can connect finds all of it.
 func (p *parts) openPorts(context.Context) error {
 	limits := httpapi.NewLimits(p.config.RateLimits, time.Now)
 	p.sync = syncapi.New(syncapi.Settings{
 		DB: p.db, Rooms: p.rooms, Accounts: p.accounts, Ephemeral: p.ephemeral, Auth: p.accounts, Limit: limits.Sync,
 		Now: time.Now, Log: p.log,
 	})
+	// Subscribed before anything runs, so that the first commit is heard of.
 	stop, err := onMoved(p.bus, p.sync.Wake)
 	if err != nil {
 		return err
@@ -148,6 +149,7 @@ func (p *parts) openPorts(context.Context) error {
 
 // run runs the parts until ctx ends: first the doors close, then what stands behind them, the database last.
 func (p *parts) run(ctx context.Context) error {
+	// The waker stops with the database, whose last commits it still has to tell of.
 	wake := func(ctx context.Context) error { return p.wake.run(ctx, p.bus) }
 	return runStages(ctx,
 		stage{p.listening.Run, p.control.Run},
@@ -162,7 +164,7 @@ func (p *parts) inhabited(ctx context.Context) (bool, error) {
 	return len(some) > 0, err
 }
 
-// ready says whether the database answers.
+// ready says whether the database answers. That it does not is no reason to end the process: it may come back.
 func (p *parts) ready(ctx context.Context) error {
 	_, _, err := storage.One[int64](ctx, p.db, `SELECT 1`)
 	return err
@@ -171,7 +173,7 @@ func (p *parts) ready(ctx context.Context) error {
 // onClose notes how to close what was opened, also for the case that a later part cannot be.
 func (p *parts) onClose(f func()) { p.closers = append(p.closers, f) }
 
-// close closes what build opened, the last first.
+// close closes what build opened, the last first, as later parts stand on earlier ones.
 func (p *parts) close() {
 	for i := len(p.closers) - 1; i >= 0; i-- {
 		p.closers[i]()

@@ -42,6 +42,7 @@ func serve(ctx context.Context, c config.Config, out output) error {
 		return err
 	}
 	defer p.close()
+	// What to do next depends on whether there is an account.
 	inhabited, err := p.inhabited(ctx)
 	if err != nil {
 		return err

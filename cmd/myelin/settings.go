@@ -33,6 +33,7 @@ func (s settings) load() (config.Config, error) {
 	if file == "" {
 		file, _ = s.env("MYELIN_CONFIG")
 	}
+	// config knows what a room version looks like; which of them there are, only event does.
 	c, err := config.Load(config.Sources{Flags: s.flags, Env: s.env, File: file})
 	if _, known := event.VersionOf(c.DefaultRoomVersion); err == nil && !known {
 		err = config.Problems{{Key: "default_room_version", Text: fmt.Sprintf("%s is not supported", c.DefaultRoomVersion)}}

@@ -18,6 +18,7 @@ func runStages(ctx context.Context, stages ...stage) error {
 	defer stopAll()
 	var group errgroup.Group
 	for _, members := range stages {
+		// The next stage does not end with ctx but with this one; it keeps the values of ctx.
 		stop := current
 		next, stopNext := context.WithCancel(context.WithoutCancel(ctx))
 		var running sync.WaitGroup
@@ -25,6 +26,7 @@ func runStages(ctx context.Context, stages ...stage) error {
 			running.Add(1)
 			group.Go(func() error {
 				defer running.Done()
+				// A part that gives up takes the others along: half a server is worse than one that is restarted.
 				defer stopAll()
 				return ended(stop, run(stop))
 			})

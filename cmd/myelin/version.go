@@ -30,7 +30,7 @@ func longVersion() string {
 	if !ok {
 		return text
 	}
-	for _, s := range info.Settings {
+	for _, s := range info.Settings { // there are none with `go run`, and in builds without the repository
 		if s.Key == "vcs.revision" {
 			text += " " + s.Value
 		}

@@ -14,6 +14,7 @@ func welcome(c config.Config, hasAccounts bool) string {
 	if hasAccounts {
 		return text
 	}
+	// The command is printed so that it can be pasted: with the data directory if that is not the default.
 	command := invocation(os.Args[0]) + " admin create-user --admin alice"
 	if c.DataDir != config.Default().DataDir {
 		command += " --data-dir " + shellQuote(c.DataDir)
