@@ -15,7 +15,8 @@ const maxPage = 256
 
 // A reader reads the log.
 type reader struct {
-	swept storage.Position // up to here the receipts were looked at, all at once
+	since func(from storage.Position, limit int) ([]storage.News, bool) // of the log in memory
+	swept storage.Position                                              // up to here the receipts were looked at, all at once
 }
 
 // dispatch reads the log from where it was left to its end.
@@ -41,11 +42,11 @@ func (o *Outbox) dispatch(ctx context.Context) error {
 
 // readPage reads the next stretch of the log: from memory, or from the database if it is no more in memory.
 func (o *Outbox) readPage(ctx context.Context, from storage.Position) (page, error) {
-	news, complete := o.db.Since(from, maxPage)
+	news, complete := o.reader.since(from, maxPage)
 	if !complete {
 		return o.readStored(ctx, from)
 	}
-	p := page{upTo: from, edus: map[matrix.ServerName]storage.Position{}}
+	p := page{upTo: from, edus: map[matrix.ServerName]rooms.Span{}}
 	for _, n := range news {
 		if err := o.readNews(ctx, &p, n); err != nil {
 			return page{}, err
@@ -67,12 +68,21 @@ func (o *Outbox) readNews(ctx context.Context, p *page, n storage.News) error {
 		}
 	case storage.NewsServer:
 		if w, ok := n.Value.(servers.OweEDU); ok {
-			for _, s := range o.permitted(w.Servers) {
-				p.edus[s] = n.Position
-			}
+			o.readEDU(p, n.Position, w)
 		}
 	}
 	return nil
+}
+
+func (o *Outbox) readEDU(p *page, at storage.Position, w servers.OweEDU) {
+	for _, s := range o.permitted(w.Servers) {
+		span, more := p.edus[s]
+		if !more {
+			span.After = at - 1
+		}
+		span.UpTo = at
+		p.edus[s] = span
+	}
 }
 
 func (o *Outbox) readEvent(ctx context.Context, p *page, ev *rooms.Event) error {
@@ -134,17 +144,18 @@ func (o *Outbox) readOne(ctx context.Context, from storage.Position, cause error
 	return []*rooms.Event{ev}, next, nil
 }
 
-func (o *Outbox) storedEDUs(ctx context.Context, q storage.Querier, from storage.Position) (map[matrix.ServerName]storage.Position, error) {
+func (o *Outbox) storedEDUs(ctx context.Context, q storage.Querier, from storage.Position) (map[matrix.ServerName]rooms.Span, error) {
 	found, err := servers.EDUsOwed(ctx, q, from)
 	if err != nil {
 		return nil, fmt.Errorf("read who is owed EDUs: %w", err)
 	}
-	for s := range found {
-		if len(o.permitted([]matrix.ServerName{s})) == 0 {
-			delete(found, s)
+	spans := make(map[matrix.ServerName]rooms.Span, len(found))
+	for s, last := range found {
+		if len(o.permitted([]matrix.ServerName{s})) > 0 {
+			spans[s] = rooms.Span{After: from, UpTo: last}
 		}
 	}
-	return found, nil
+	return spans, nil
 }
 
 // storedReceipts looks at all receipts there are, and so not again for the stretches that were not read yet then.

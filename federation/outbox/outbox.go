@@ -90,7 +90,7 @@ func New(s Settings) *Outbox {
 		s.Log = slog.Default()
 	}
 	return &Outbox{
-		settings: s, db: s.DB, log: s.Log, state: newState(s.Rand),
+		settings: s, db: s.DB, log: s.Log, state: newState(s.Rand), reader: reader{since: s.DB.Since},
 		moved: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 }

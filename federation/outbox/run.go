@@ -141,7 +141,7 @@ func (o *Outbox) deliver(ctx context.Context, ord order) {
 		return
 	}
 	t := c.contents.transaction(o.settings.ServerName, o.db.Incarnation())
-	limited, cancel := context.WithTimeout(ctx, ord.patience)
+	limited, cancel := context.WithTimeout(ctx, patience)
 	answer, err := o.settings.Sender.Send(limited, ord.server, t)
 	cancel()
 	if ctx.Err() != nil && err != nil {

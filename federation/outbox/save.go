@@ -7,6 +7,7 @@ import (
 
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/servers"
 )
 
@@ -81,7 +82,7 @@ type saved struct {
 	position     storage.Position
 	destinations []servers.Destination
 	lags         []servers.Lag
-	edus         map[matrix.ServerName]storage.Position
+	edus         map[matrix.ServerName]rooms.Span
 }
 
 func (o *Outbox) readSaved(ctx context.Context) (sv saved, err error) {
@@ -123,9 +124,9 @@ func (s *state) restore(sv saved, permit func(matrix.ServerName) bool, now time.
 			touched[d] = struct{}{}
 		}
 	}
-	for server, last := range sv.edus {
+	for server, span := range sv.edus {
 		d := s.destination(server)
-		d.fallBehind(place{kind: servers.DebtEDUs}, d.lastEDU(), last)
+		d.fallBehind(place{kind: servers.DebtEDUs}, d.lastEDU(), span.UpTo)
 		if d.edus.after >= d.edus.upTo {
 			d.edus = nil
 		}

@@ -23,12 +23,8 @@ const (
 	maxItems = maxPDUs + maxEDUs
 	maxQueue = 256 // positions kept of a destination before it is said to lag
 
-	maxLive   = 128              // transactions under way to destinations that answer
-	maxProbes = 32               // and to those that did not
-	maxFlying = 1024             // and together with those that take their time
-	slowAfter = 3 * time.Second  // a transaction that takes longer makes room for another
-	patience  = 60 * time.Second // for an answer
-	hurry     = 20 * time.Second // for that of a destination that did not answer before
+	maxFlying = 1024             // transactions under way
+	patience  = 60 * time.Second // for an answer; that nobody is there shows earlier
 
 	firstDelay = time.Second
 	lastDelay  = time.Hour
@@ -49,10 +45,9 @@ type state struct {
 	recent       recent
 
 	waiting destinationHeap
-	live    []*destination // ready, oldest first
-	probes  []*destination // the same, of those that fail
-	flights []flight       // oldest first; some have ended
-	flying  [3]int         // by slot
+	lines   [slowSlot][]*destination // that are ready, by the slot they stand in line for
+	flights [slowSlot][]flight       // by the slot they had at first, oldest first; some have ended
+	flying  [slowSlot + 1]int        // transactions under way
 	numbers uint64
 
 	dirty    map[*destination]struct{} // those of which something stored may be out of date
@@ -64,12 +59,24 @@ type state struct {
 type slot uint8
 
 const (
-	liveSlot slot = iota
-	probeSlot
-	slowSlot
+	liveSlot  slot = iota // to destinations that answered last, or have spoken since
+	againSlot             // to those that failed once
+	probeSlot             // to those that failed again and again
+	slowSlot              // any that takes its time
 )
 
-// A flight is a transaction under way that has a live slot, or had.
+// budgets says how many transactions may be under way, and after which time one of them makes room for another: a
+// hundred servers that fall silent at once must not hold up the others.
+var budgets = [slowSlot]struct {
+	transactions int
+	slowAfter    time.Duration
+}{
+	liveSlot:  {512, time.Second / 2},
+	againSlot: {64, time.Second},
+	probeSlot: {32, 15 * time.Second},
+}
+
+// A flight is a transaction under way, if that is the number of its destination still.
 type flight struct {
 	destination *destination
 	number      uint64
@@ -101,7 +108,7 @@ type page struct {
 	upTo     storage.Position
 	events   []owedEvent // in order
 	receipts []owedReceipt
-	edus     map[matrix.ServerName]storage.Position // the last for each server
+	edus     map[matrix.ServerName]rooms.Span // in which there are some for a server
 }
 
 // read takes note of what is owed because of a stretch of the log, and that it was read.
@@ -123,9 +130,9 @@ func (s *state) read(p page, now time.Time) {
 			touched[d] = struct{}{}
 		}
 	}
-	for server, at := range p.edus {
+	for server, span := range p.edus {
 		d := s.destination(server)
-		d.fallBehind(place{kind: servers.DebtEDUs}, at-1, at)
+		d.fallBehind(place{kind: servers.DebtEDUs}, span.After, span.UpTo)
 		touched[d] = struct{}{}
 	}
 	for d := range touched {
@@ -200,12 +207,25 @@ func (s *state) arrange(d *destination, now time.Time) {
 // makeReady lets a destination stand in line. One that was heard of since it failed need not stand with those that are
 // most likely down.
 func (s *state) makeReady(d *destination) {
-	d.phase = ready
-	if d.failures <= 1 || d.heard {
-		s.live = append(s.live, d)
-	} else {
-		s.probes = append(s.probes, d)
+	d.phase, d.slot = ready, probeSlot
+	switch {
+	case d.failures == 0 || d.heard:
+		d.slot = liveSlot
+	case d.failures == 1:
+		d.slot = againSlot
 	}
+	s.lines[d.slot] = append(s.lines[d.slot], d)
+}
+
+// leaveLine takes a destination out of the line in which it stands.
+func (s *state) leaveLine(d *destination) {
+	if d.phase != ready {
+		return
+	}
+	line := s.lines[d.slot]
+	i := slices.Index(line, d)
+	s.lines[d.slot] = slices.Delete(line, i, i+1)
+	d.phase = idle
 }
 
 // forget drops a destination of which there is nothing left to say, not even to the database.
@@ -227,10 +247,7 @@ func (s *state) heard(server matrix.ServerName, now time.Time) bool {
 	if at := d.triedAt.Add(firstDelay); at.Before(d.retryAt) {
 		d.retryAt = latest(at, now)
 	}
-	if i := slices.Index(s.probes, d); i >= 0 {
-		s.probes = slices.Delete(s.probes, i, i+1)
-		d.phase = idle
-	}
+	s.leaveLine(d)
 	s.arrange(d, now)
 	return true
 }

@@ -18,7 +18,6 @@ const maxReads = 5
 type order struct {
 	server   matrix.ServerName
 	number   uint64
-	patience time.Duration
 	repeat   bool     // the exact items were sent before, and nothing may be added
 	exact    []item   // to be sent
 	reads    []read   // in which to look for more
@@ -49,22 +48,27 @@ func (s *state) start(now time.Time) (orders []order, next time.Time) {
 	for len(s.waiting) > 0 && !s.waiting[0].at.After(now) {
 		s.arrange(s.waiting[0], now)
 	}
-	for len(s.live) > 0 && s.flying[liveSlot] < maxLive && s.flown() < maxFlying {
-		orders = append(orders, s.begin(take(&s.live), liveSlot, now))
-	}
-	for len(s.probes) > 0 && s.flying[probeSlot] < maxProbes && s.flown() < maxFlying {
-		orders = append(orders, s.begin(take(&s.probes), probeSlot, now))
-	}
 	if len(s.waiting) > 0 {
 		next = s.waiting[0].at
 	}
-	if len(s.live) > 0 && len(s.flights) > 0 && (next.IsZero() || s.flights[0].slowAt.Before(next)) {
-		next = s.flights[0].slowAt
+	for in := range s.lines {
+		line := &s.lines[in]
+		for len(*line) > 0 && s.flying[in] < budgets[in].transactions && s.flown() < maxFlying {
+			orders = append(orders, s.begin(take(line), slot(in), now))
+		}
+		if f := s.flights[in]; len(*line) > 0 && len(f) > 0 && (next.IsZero() || f[0].slowAt.Before(next)) {
+			next = f[0].slowAt
+		}
 	}
 	return orders, next
 }
 
-func (s *state) flown() int { return s.flying[liveSlot] + s.flying[probeSlot] + s.flying[slowSlot] }
+func (s *state) flown() (n int) {
+	for _, in := range s.flying {
+		n += in
+	}
+	return n
+}
 
 func take(list *[]*destination) *destination {
 	d := (*list)[0]
@@ -75,22 +79,24 @@ func take(list *[]*destination) *destination {
 	return d
 }
 
-// slowDown takes the live slots from the transactions that have had them for long: a hundred servers that went silent
-// at once must not hold up the others.
+// slowDown takes the slots from the transactions that have had them for long.
 func (s *state) slowDown(now time.Time) {
-	for len(s.flights) > 0 {
-		f := s.flights[0]
-		underWay := f.destination.phase == busy && f.destination.number == f.number
-		if underWay && f.slowAt.After(now) {
-			return
-		}
-		if underWay {
-			s.flying[f.destination.slot]--
-			f.destination.slot = slowSlot
-			s.flying[slowSlot]++
-		}
-		if s.flights = s.flights[1:]; len(s.flights) == 0 {
-			s.flights = nil
+	for in := range s.flights {
+		for len(s.flights[in]) > 0 {
+			f := s.flights[in][0]
+			d := f.destination
+			underWay := d.phase == busy && d.number == f.number
+			if underWay && f.slowAt.After(now) {
+				break
+			}
+			if underWay {
+				s.flying[d.slot]--
+				d.slot = slowSlot
+				s.flying[slowSlot]++
+			}
+			if s.flights[in] = s.flights[in][1:]; len(s.flights[in]) == 0 {
+				s.flights[in] = nil
+			}
 		}
 	}
 }
@@ -100,11 +106,8 @@ func (s *state) begin(d *destination, in slot, now time.Time) order {
 	s.numbers++
 	d.phase, d.number, d.slot, d.triedAt, d.heard = busy, s.numbers, in, now, false
 	s.flying[in]++
-	o := order{server: d.server, number: d.number, patience: hurry}
-	if in == liveSlot {
-		s.flights = append(s.flights, flight{d, d.number, now.Add(slowAfter)})
-		o.patience = patience
-	}
+	s.flights[in] = append(s.flights[in], flight{d, d.number, now.Add(budgets[in].slowAfter)})
+	o := order{server: d.server, number: d.number}
 	if len(d.plan) > 0 {
 		o.exact, o.repeat = d.plan, true
 		return o
@@ -230,12 +233,9 @@ func (s *state) unread(o order, now time.Time) {
 
 // postpone lets a destination wait whatever it owes.
 func (s *state) postpone(d *destination, until time.Time) {
-	switch d.phase {
-	case waiting:
+	s.leaveLine(d)
+	if d.phase == waiting {
 		heap.Remove(&s.waiting, d.index)
-	case ready:
-		s.live = slices.DeleteFunc(s.live, func(o *destination) bool { return o == d })
-		s.probes = slices.DeleteFunc(s.probes, func(o *destination) bool { return o == d })
 	}
 	d.at, d.phase = until, waiting
 	heap.Push(&s.waiting, d)
