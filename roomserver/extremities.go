@@ -65,7 +65,8 @@ func (t *tip) are(evs []placed) bool {
 // states returns the states after the forward extremities: of the newest, if they are more than can be
 // resolved at once.
 func (t *tip) states() []statetree.Tree {
-	newest := t.extremities[max(0, len(t.extremities)-stateres.MaxStates):]
+	const most = stateres.MaxStates - 1 // one more may be resolved with them
+	newest := t.extremities[max(0, len(t.extremities)-most):]
 	states := make([]statetree.Tree, len(newest))
 	for i, ev := range newest {
 		states[i] = ev.with

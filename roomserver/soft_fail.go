@@ -8,7 +8,8 @@ import (
 )
 
 // softFails judges an event that is allowed by the state before it by the current state. The current state
-// is resolved for it only where what decides may have moved.
+// is resolved for it only where what decides may have moved. An event that is not allowed by it may stand on
+// a branch that we hear of with it, so it is judged again with that branch resolved into the current state.
 // https://spec.matrix.org/v1.19/server-server-api/#soft-failure
 func (st *step) softFails(ctx context.Context, ev *event.Event, before statetree.Tree) (why, err error) {
 	if st.branches.open && st.mayHaveMoved(ev) {
@@ -19,7 +20,18 @@ func (st *step) softFails(ctx context.Context, ev *event.Event, before statetree
 	if before.Root() == st.tip.state.Root() {
 		return nil, nil // by which it has been judged
 	}
-	return st.allowedIn(ctx, ev, st.tip.state)
+	why, err = st.allowedIn(ctx, ev, st.tip.state)
+	if why == nil || err != nil {
+		return nil, err
+	}
+	if err := st.resolveCurrent(ctx); err != nil {
+		return nil, err
+	}
+	with, _, err := st.resolve(ctx, append(st.tip.states(), before))
+	if err != nil {
+		return nil, err
+	}
+	return st.allowedIn(ctx, ev, with)
 }
 
 // mayHaveMoved says whether the current state may be another than it was, in what an event is judged by.
