@@ -187,6 +187,10 @@ func TestPolicySign(t *testing.T) {
 	w.script(saying(400, `{"errcode":"M_FORBIDDEN","error":"spam"}`))
 	_, err = w.client.PolicySign(t.Context(), ask, e)
 	checkCode(t, "refused", remote.Explain(err), matrix.Forbidden)
+	w.says(`{}`)
+	_, err = w.client.PolicySign(t.Context(), ask, r.state("m.room.policy", "", `{"via":"them.example"}`))
+	checkCode(t, "the event that names the policy server", err, matrix.BadState)
+	w.checkAsked()
 	_, err = w.client.PolicySign(t.Context(), remote.PolicyServer{Name: them, Key: nil}, e)
 	if err == nil {
 		t.Error("no key: got no error")

@@ -16,6 +16,9 @@ import (
 // https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures
 const PolicyKey signing.KeyID = "ed25519:policy_server"
 
+// policyPlace is where the state says whom to ask. That is never asked about.
+var policyPlace = event.Key{Type: "m.room.policy"}
+
 // PolicyServer is whom a room wants to be asked about each event.
 type PolicyServer struct {
 	Name matrix.ServerName
@@ -26,6 +29,9 @@ type PolicyServer struct {
 // recommend the event, the error is a *outbound.RemoteError with the code M_FORBIDDEN.
 // https://spec.matrix.org/v1.19/server-server-api/#post_matrixpolicyv1sign
 func (c *Client) PolicySign(ctx context.Context, p PolicyServer, e *event.Event) (*event.Event, error) {
+	if e.IsState() && e.StateID() == policyPlace {
+		return nil, matrix.Errorf(matrix.BadState, "what names the policy server is not put before it")
+	}
 	text, err := c.http.Bytes(ctx, outbound.Call{
 		To: p.Name, Method: http.MethodPost, URI: "/_matrix/policy/v1/sign", Content: e.JSON,
 		MaxBytes: maxSmallBytes, Timeout: policyTimeout,
