@@ -139,11 +139,13 @@ func RestoreFrom(ctx context.Context, s Settings, path string) (err error) {
 	}
 	defer lock.Close()
 	target := filepath.Join(s.DataDir, sqliteFile)
+	// A log without its database would be applied to the copy.
 	for _, name := range []string{target, target + "-wal"} {
 		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
 			return errors.Join(fmt.Errorf("there is a database already: move %s away first", name), err)
 		}
 	}
+	// Under another name until it is whole: a crash in the middle leaves nothing that serve would open.
 	fresh := target + ".restoring"
 	if err := copyFile(fresh, path); err != nil {
 		return err

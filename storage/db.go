@@ -19,8 +19,8 @@ import (
 type Settings struct {
 	URL     string // "sqlite", or a postgres:// URL
 	DataDir string // made if absent; locked as long as the database is open
-	// ServerName is whose database this is. The first name stays: a database full of one server's users and rooms is not
-	// opened for another. Empty: who opens it does not say, and is not asked.
+	// ServerName is whose database this is. The name stays once something is stored: a database full of one server's
+	// users and rooms is not opened for another. Empty: who opens it does not say, and is not asked.
 	ServerName matrix.ServerName
 	Waker      Waker // may be nil
 	Log        *slog.Logger
@@ -169,7 +169,8 @@ func (db *DB) load(ctx context.Context, s Settings) error {
 	return nil
 }
 
-// beginLog makes the log row of a new database, and writes the first server name that it is opened with.
+// beginLog makes the log row of a new database, and writes the server name that it is opened with. The name may be
+// corrected until the first group is stored: nothing has it in it before.
 func beginLog(ctx context.Context, e engine, s Settings) error {
 	random := s.random()
 	var secret [16]byte
@@ -184,7 +185,9 @@ func beginLog(ctx context.Context, e engine, s Settings) error {
 		statement{`
 			INSERT INTO log (id, position, group_number, next_number, incarnation, secret, server_name)
 			VALUES (1, 0, 0, 1, $1, $2, '') ON CONFLICT DO NOTHING`, []any{incarnation, secret[:]}},
-		statement{`UPDATE log SET server_name = $1 WHERE id = 1 AND server_name = ''`, []any{s.ServerName}})
+		statement{`
+			UPDATE log SET server_name = $1
+			WHERE id = 1 AND $1 <> '' AND (server_name = '' OR group_number = 0)`, []any{s.ServerName}})
 }
 
 // newIncarnation returns a short random text.
@@ -214,7 +217,7 @@ func (db *DB) Commit(ctx context.Context, w Write) (Position, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	answers := make(chan answer, 1)
+	answers := make(chan answer, 1) // the committer never waits for a caller who has given up
 	item := newItem(w, func(first Position, err error) { answers <- answer{first: first, err: err} })
 	if !db.enqueue(ctx, item) {
 		if err := ctx.Err(); err != nil {
@@ -248,6 +251,7 @@ func newItem(w Write, done func(Position, error)) *Item {
 
 // enqueue tells whether the item is in the queue.
 func (db *DB) enqueue(ctx context.Context, item *Item) bool {
+	// Held while it waits for room, so that shut knows when nobody can queue an item any more.
 	db.intake.RLock()
 	defer db.intake.RUnlock()
 	if db.refusing {
@@ -290,6 +294,7 @@ func (db *DB) Close() error {
 		} else {
 			<-db.ended
 		}
+		// The lock last: who waits for it finds a database that nobody has open.
 		db.closeErr = errors.Join(db.engine.close(), db.lock.Close())
 	})
 	return db.closeErr

@@ -79,14 +79,19 @@ func TestDatabaseOfAnotherServerIsRefused(t *testing.T) {
 			want string // of the error; empty: opens
 		}{
 			{"", ""},
-			{"example.org", ""},
-			{"example.org", ""},
+			{"example.con", ""},
+			{"example.org", ""}, // nothing is stored yet that has the old name in it
+			{"", ""},
 			{"example.com", "belongs to the server example.org"},
 			{"", ""},
 			{"example.org", ""},
 		} {
 			s.ServerName = c.name
 			db, err := storage.Open(t.Context(), s)
+			if err == nil && c.name == "example.org" {
+				run(t, db)
+				mustCommit(t, db, write(func(*storage.Item) {}))
+			}
 			if err == nil {
 				err = db.Close()
 			}

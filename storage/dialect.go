@@ -89,12 +89,14 @@ func (d dialect) insert(t *Table) string {
 			sets = append(sets, c.Name+" = excluded."+c.Name)
 		}
 	}
+	// The casts tell PostgreSQL the types of the arrays; without them it would guess, and not plan the statement once.
 	source := "VALUES (%s)"
 	if d == postgresDialect {
 		source = "SELECT * FROM unnest(%s)"
 	}
 	sql := fmt.Sprintf("INSERT INTO %s (%s) "+source, t.Name, strings.Join(names, ", "), strings.Join(params, ", "))
 	switch {
+	// A table that is all key has nothing to replace.
 	case t.OnConflict == Ignore, t.OnConflict == Replace && len(sets) == 0:
 		sql += " ON CONFLICT DO NOTHING"
 	case t.OnConflict == Replace:

@@ -32,6 +32,7 @@ func resolveAll(args []any, first Position) []any {
 		if _, ok := v.(Ref); !ok {
 			continue
 		}
+		// A copy: the item may be tried again, at another position.
 		resolved := append([]any(nil), args...)
 		for j := i; j < len(args); j++ {
 			resolved[j] = resolve(args[j], first)

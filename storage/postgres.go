@@ -80,6 +80,7 @@ func (e *postgresEngine) advise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Another encoding would change or refuse what is stored; the rest is for the operator to weigh.
 	if encoding != "UTF8" {
 		return fmt.Errorf("the encoding of the database is %s, want UTF8: CREATE DATABASE ... ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", encoding)
 	}
@@ -111,6 +112,7 @@ func (e *postgresEngine) takeLock(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	for wait := firstDelay; ; wait *= 2 {
+		// Tried and not waited for: the wait would be of unknown length, and hold a connection.
 		var taken bool
 		if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, int64(advisoryLock)).Scan(&taken); err != nil {
 			return err
@@ -118,6 +120,8 @@ func (e *postgresEngine) takeLock(ctx context.Context, conn *pgx.Conn) error {
 		if taken {
 			return nil
 		}
+		// Our own last connection may live on at the server after the network has broken. It is known by its process,
+		// so nobody else's is ended.
 		if e.pid != 0 {
 			if _, err := conn.Exec(ctx, `
 				SELECT pg_terminate_backend(pid) FROM pg_locks

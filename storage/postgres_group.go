@@ -139,12 +139,13 @@ func (e *postgresEngine) send(ctx context.Context, p *pipeline) ([]int64, outcom
 			return nil, e.judge(err, s.item)
 		}
 	}
+	// Under no context of a caller, but with a time limit: a server that hangs must not stop the committer for good.
 	results := e.writer.SendBatch(ctx, &p.batch)
 	counts := make([]int64, len(p.steps))
 	for i, s := range p.steps {
 		tag, err := results.Exec()
 		if err != nil {
-			results.Close()
+			results.Close() // what came after the first error was not run: it is of no interest
 			return nil, e.judge(err, s.item)
 		}
 		counts[i] = tag.RowsAffected()

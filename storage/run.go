@@ -83,6 +83,7 @@ func (db *DB) finish() error {
 func (db *DB) gather(ctx context.Context) (items []*Item, job func(), ok bool) {
 	select {
 	case it := <-db.queue:
+		// Those who were woken by the last commit get to queue their next item, which makes the group larger for free.
 		runtime.Gosched()
 		return db.drain([]*Item{it}), nil, true
 	case <-db.numbers.low:

@@ -26,6 +26,7 @@ func (e *sqliteEngine) apply(a *attempt) outcome {
 			e.log.Warn("the write-ahead log could not be copied", "err", err)
 		}
 	}
+	// IMMEDIATE takes the lock of the writer at once; a read that becomes a write later could fail in the middle.
 	if err := e.exec(`BEGIN IMMEDIATE`); err != nil {
 		return judge(err)
 	}
@@ -65,6 +66,7 @@ func (e *sqliteEngine) store(a *attempt) outcome {
 	if o := e.check(a); o.verdict != committed {
 		return o
 	}
+	// By table, as in one statement of many rows: the pages of an index are touched once, not once for each item.
 	for _, t := range merge(a) {
 		for i := range t.rows {
 			if err := e.insert(t.table, &t.rows[i]); err != nil {
@@ -79,6 +81,7 @@ func (e *sqliteEngine) store(a *attempt) outcome {
 			}
 		}
 	}
+	// Last, so that what fails before it leaves the row of the log alone.
 	n, err := e.run("log", moveLog, a.moveLogArgs())
 	if err != nil {
 		return judge(err)

@@ -69,7 +69,11 @@ func TestServeCommand(t *testing.T) {
 // A server keeps its name, whatever the settings say later.
 func TestServerIsNotRenamed(t *testing.T) {
 	c := settingsIn(t, shortDir(t))
-	start(t, c).stop()
+	server := start(t, c)
+	if r := command(t, "", "admin", "create-user", "alice", "--data-dir", c.DataDir); r.err != nil {
+		t.Fatal(r.err)
+	}
+	server.stop()
 	c.ServerName = "example.org"
 	p, err := build(t.Context(), c, slog.New(slog.DiscardHandler))
 	if err == nil {

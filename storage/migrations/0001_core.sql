@@ -7,5 +7,5 @@ CREATE TABLE log (
 	next_number  BIGINT NOT NULL,     -- row numbers below this may have been given out
 	incarnation  TEXT NOT NULL,       -- renewed when a backup is restored
 	secret       BYTEA NOT NULL,      -- 16 random bytes, never renewed
-	server_name  TEXT NOT NULL        -- of whom the rest speaks; '' until a server has opened it; never changes then
+	server_name  TEXT NOT NULL        -- of whom the rest speaks; '' until a server has opened it; stays once something is stored
 );
