@@ -2,9 +2,14 @@ package roomserver
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
 // A JoinAnswer is what a resident server gives to one of ours that joins: its join event as it now
@@ -15,12 +20,344 @@ type JoinAnswer struct {
 	Room      matrix.RoomID
 	Version   *event.Version
 	Join      *event.Event
-	State     []*event.Event
+	State     []*event.Event // all of it
 	AuthChain []*event.Event
 }
 
-// Adopt takes a room into this server, with the join of its first user here.
+// adoptChunk is how many rows of a join are stored at once, so that other rooms have their turn between.
+const adoptChunk = 500
+
+// Adopt takes a room into this server, with the join of its first user here. State that its own auth events
+// do not allow is left out; if the join itself is not allowed by what is left, nothing of the room is shown.
+// It may be called again for a room that was left meanwhile, or if it failed.
+//
+// The state is stored in chunks before the room is there for anybody, which it is with the join event. A join
+// that answers before all members are known is not made yet: its place is here, where the state becomes a
+// tree (package statetree says how unknown members stand in one).
 func (s *Server) Adopt(ctx context.Context, in JoinAnswer) error {
-	_, _ = ctx, in
-	return errAlone
+	create, err := in.check(s.name)
+	if err != nil {
+		return err
+	}
+	s.inbox.admit(in.Room, nil)
+	defer s.inbox.leave(in.Room, nil)
+	done, err := s.inbox.fetchAlone(ctx, in.Room)
+	if err != nil {
+		return err
+	}
+	defer done()
+	room, known, err := rooms.ByID(ctx, s.db, in.Room)
+	if err != nil {
+		return fmt.Errorf("find room %s: %w", in.Room, err)
+	}
+	if !known {
+		room = rooms.Room{Num: s.db.NextNumber(), ID: in.Room, Version: in.Version}
+	}
+	_, lived, err := rooms.HeadOf(ctx, s.db, room.Num)
+	switch {
+	case err != nil:
+		return fmt.Errorf("find room %s: %w", in.Room, err)
+	case lived:
+		return s.rejoin(ctx, room, in)
+	}
+	a := &adoption{JoinAnswer: in, server: s, room: room, isNew: !known, create: create}
+	return a.run(ctx)
+}
+
+// check holds an answer against itself, and returns the create event.
+func (in JoinAnswer) check(us matrix.ServerName) (create *event.Event, err error) {
+	bad := func(format string, args ...any) (*event.Event, error) {
+		return nil, matrix.Errorf(matrix.Unknown, "the answer to the join of %s is wrong: "+format, append([]any{in.Room}, args...)...).WithStatus(502)
+	}
+	if in.Join.Membership() != event.Join || in.Join.Target().Server() != us || in.Join.RoomID != in.Room || in.Join.Version != in.Version {
+		return bad("%s is no join of one of ours to it", in.Join.ID)
+	}
+	keys := make(map[event.Key]bool, len(in.State))
+	for _, ev := range in.State {
+		if !ev.IsState() || keys[ev.StateID()] {
+			return bad("%s has no place in the state, or another has it", ev.ID)
+		}
+		keys[ev.StateID()] = true
+		if ev.StateID() == createKey {
+			create = ev
+		}
+	}
+	if create == nil {
+		return bad("there is no create event")
+	}
+	for _, ev := range slices.Concat(in.State, in.AuthChain) {
+		if ev.RoomID != in.Room || ev.Version != in.Version {
+			return bad("%s is of room %s", ev.ID, ev.RoomID)
+		}
+		if ev.Type == event.TypeCreate && ev.ID != create.ID {
+			return bad("there are two create events")
+		}
+	}
+	return create, nil
+}
+
+// An adoption is a room on its way into this server. Nobody else works on the room: it has no owner yet.
+type adoption struct {
+	JoinAnswer
+	server *Server
+	room   rooms.Room
+	isNew  bool
+	create *event.Event
+	hints  hints
+}
+
+func (a *adoption) run(ctx context.Context) error {
+	if err := a.storeEvents(ctx); err != nil {
+		return err
+	}
+	changes, accepted := a.state()
+	tree, err := a.storeTree(ctx, changes)
+	if err != nil {
+		return err
+	}
+	t := a.tip(tree, accepted)
+	st := a.step(*t)
+	in := arrival{event: a.Join, kind: rooms.Live, before: tree, lacks: a.Join.PrevEvents}
+	if had := a.hints.events[a.Join.ID]; had != nil {
+		in.stored = had
+	}
+	if in.auth, err = st.authEvents(ctx, a.Join); err != nil {
+		return a.refused(err)
+	}
+	why, err := st.judge(ctx, &in)
+	if err != nil {
+		return err
+	}
+	if why != nil {
+		return a.refused(why)
+	}
+	if err := a.storeMembers(ctx, accepted); err != nil {
+		return err
+	}
+	if _, err := st.store(ctx, in); err != nil {
+		return err
+	}
+	return a.commit(ctx, st)
+}
+
+func (a *adoption) refused(why error) error {
+	return matrix.Errorf(matrix.Forbidden, "the join to %s is not allowed by the state that came with it: %v", a.Room, why)
+}
+
+// step is a step of the room to be.
+func (a *adoption) step(t tip) *step {
+	st := a.server.newStep(a.room, t, nil)
+	st.hints = a.hints
+	return st
+}
+
+// commit stores a step of the room to be, and the room itself with the first.
+func (a *adoption) commit(ctx context.Context, st *step) error {
+	st.created = a.isNew
+	first, err := a.server.db.Commit(ctx, st.write(a.server.generations.Add(1)))
+	if err != nil {
+		a.server.trees.Dropped(st.nodes)
+		return fmt.Errorf("store the join of %s: %w", a.Room, err)
+	}
+	a.server.trees.Stored(st.nodes)
+	a.server.remember(st, first)
+	a.isNew = false
+	return nil
+}
+
+// storeEvents stores the events of the state and its auth chain that are not here, each after those that
+// authorise it, as outliers.
+func (a *adoption) storeEvents(ctx context.Context) error {
+	a.hints = hints{
+		events: make(map[matrix.EventID]*rooms.Event), looked: make(map[matrix.EventID]bool),
+		elsewhere: make(map[matrix.EventID]bool), final: true,
+	}
+	events := authOrder(slices.Concat([]*event.Event{a.create}, a.AuthChain, a.State))
+	if err := a.look(ctx, append(slices.Clone(events), a.Join)); err != nil {
+		return err
+	}
+	t := tip{create: &rooms.Event{Event: a.create}}
+	for some := range slices.Chunk(events, adoptChunk) {
+		st := a.step(t)
+		for _, ev := range some {
+			if err := st.addOutlier(ctx, ev); err != nil {
+				return err
+			}
+		}
+		if len(st.events) == 0 {
+			continue
+		}
+		if err := a.commit(ctx, st); err != nil {
+			return err
+		}
+		for _, ev := range st.events {
+			a.hints.events[ev.ID] = ev.Event
+		}
+	}
+	return nil
+}
+
+// look finds out which of the events, and of those that they name, are stored.
+func (a *adoption) look(ctx context.Context, events []*event.Event) error {
+	for _, ev := range events {
+		a.hints.looked[ev.ID] = true
+		for _, id := range ev.AuthEvents {
+			a.hints.looked[id] = true
+		}
+	}
+	if a.isNew {
+		return nil
+	}
+	ids := make([]matrix.EventID, 0, len(a.hints.looked))
+	for id := range a.hints.looked {
+		ids = append(ids, id)
+	}
+	for some := range slices.Chunk(ids, maxEventsPerRead) {
+		found, err := rooms.EventsByID(ctx, a.server.db, a.room, some)
+		if err != nil {
+			return fmt.Errorf("look for events of %s: %w", a.Room, err)
+		}
+		for _, ev := range found {
+			a.hints.events[ev.ID] = ev
+		}
+	}
+	return nil
+}
+
+// state is what of the state was accepted.
+func (a *adoption) state() (changes []statetree.Change, accepted []*rooms.Event) {
+	for _, ev := range a.State {
+		if had := a.hints.events[ev.ID]; had != nil && had.Kind != rooms.Rejected {
+			changes = append(changes, statetree.Change{Key: a.server.hasher.Key(ev.StateID()), Value: statetree.Value(had.Num)})
+			accepted = append(accepted, had)
+		}
+	}
+	return changes, accepted
+}
+
+// storeTree makes the tree of the state, and stores it but for its last nodes, which come with the join.
+func (a *adoption) storeTree(ctx context.Context, changes []statetree.Change) (statetree.Tree, error) {
+	trees := a.server.trees
+	tree, nodes, err := trees.Set(ctx, statetree.Tree{}, changes)
+	if err != nil {
+		return tree, fmt.Errorf("make the state of %s: %w", a.Room, err)
+	}
+	for some := range slices.Chunk(nodes, adoptChunk) {
+		_, err := a.server.db.Commit(ctx, rooms.Append{Room: a.room, Generation: a.server.generations.Add(1), Nodes: some})
+		if err != nil {
+			trees.Dropped(nodes)
+			return tree, fmt.Errorf("store the state of %s: %w", a.Room, err)
+		}
+	}
+	trees.Stored(nodes)
+	return tree, nil
+}
+
+// tip is the room just before the join.
+func (a *adoption) tip(tree statetree.Tree, accepted []*rooms.Event) *tip {
+	t := &tip{state: tree}
+	for _, ev := range accepted {
+		switch ev.StateID() {
+		case createKey:
+			t.create = ev
+		case powerKey:
+			t.power = ev
+		case joinRulesKey:
+			t.joinRules = ev
+		}
+		if ev.Type == event.TypeMember {
+			t.count("", ev.Membership())
+		}
+	}
+	levels := auth.Levels(a.Version, plain(t.create), plain(t.power))
+	t.levels = &levels
+	return t
+}
+
+// storeMembers stores the members. What is known of users of this server is newer.
+func (a *adoption) storeMembers(ctx context.Context, accepted []*rooms.Event) error {
+	var members []rooms.Membership
+	for _, ev := range accepted {
+		if ev.Type != event.TypeMember {
+			continue
+		}
+		if a.server.isLocal(ev.Target()) {
+			_, known, err := rooms.MembershipOf(ctx, a.server.db, a.room.Num, ev.Target())
+			if err != nil {
+				return fmt.Errorf("find the membership of %s in %s: %w", ev.Target(), a.Room, err)
+			}
+			if known {
+				continue
+			}
+		}
+		members = append(members, rooms.Membership{
+			RoomNum: a.room.Num, Room: a.Room, User: ev.Target(), Membership: ev.Membership(), EventNum: ev.Num,
+		})
+	}
+	for some := range slices.Chunk(members, adoptChunk) {
+		if _, err := a.server.db.Commit(ctx, rooms.ImportMembers{Members: some}); err != nil {
+			return fmt.Errorf("store the members of %s: %w", a.Room, err)
+		}
+	}
+	return nil
+}
+
+// rejoin takes up a room again that this server has been in.
+func (s *Server) rejoin(ctx context.Context, room rooms.Room, in JoinAnswer) error {
+	f := s.newFetch(room, "", nil)
+	create, err := f.createEvent(ctx)
+	if err != nil {
+		return err
+	}
+	ids := make([]matrix.EventID, len(in.State))
+	for i, ev := range in.State {
+		if ids[i] = ev.ID; ev.Type == event.TypeCreate && ev.ID != create.ID {
+			return matrix.Errorf(matrix.Unknown, "room %s was created by %s, not by %s", room.ID, create.ID, ev.ID).WithStatus(502)
+		}
+	}
+	for _, ev := range slices.Concat(in.AuthChain, in.State) {
+		f.addOutlier(ev)
+	}
+	if err := s.storeFetched(ctx, f); err != nil {
+		return err
+	}
+	state, err := s.statePart(ctx, room, ids)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, room.ID, func(ctx context.Context, st *step) error {
+		return st.resume(ctx, in.Join, state)
+	})
+}
+
+// resume goes on with a join event from a state that the room has come to without us. If nobody of us was
+// in it, what we stood on before is history.
+func (st *step) resume(ctx context.Context, join *event.Event, state statePart) error {
+	in, err := st.begin(ctx, join)
+	if err != nil || in.event == nil {
+		return err
+	}
+	in.lacks = join.PrevEvents
+	if in.before, err = st.set(ctx, state.base, state.changes...); err != nil {
+		return err
+	}
+	present, err := rooms.JoinedOf(ctx, st.server.db, st.room.Num, st.server.name, 1)
+	if err != nil {
+		return fmt.Errorf("find the members of %s: %w", st.room.ID, err)
+	}
+	why := st.check(in)
+	if why == nil {
+		why, err = st.allowedIn(ctx, in.event, in.before)
+	}
+	if err != nil {
+		return err
+	}
+	if why != nil {
+		return matrix.Errorf(matrix.Forbidden, "the join to %s is not allowed by the state that came with it: %v", st.room.ID, why)
+	}
+	if len(present) == 0 {
+		st.tip.extremities = nil
+	}
+	_, err = st.store(ctx, in)
+	return err
 }

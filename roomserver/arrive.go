@@ -52,17 +52,19 @@ func (st *step) arrive(ctx context.Context, ev *event.Event) (arrival, error) {
 		if err != nil {
 			return in, err
 		}
-		for _, prev := range prevs {
-			if prev.Kind == rooms.Outlier {
-				in.lacks = append(in.lacks, prev.ID)
-			}
-		}
 		if in.before, err = st.stateAfterAll(ctx, prevs); err != nil {
 			return in, err
 		}
+		if slices.ContainsFunc(prevs, func(prev placed) bool { return prev.Position == 0 && prev.Kind != rooms.Live }) {
+			if in.lacks, err = st.lacking(ctx, in.event); err != nil {
+				return in, err
+			}
+		}
 	} else {
 		in.before = st.place(in.stored).before
-		in.lacks = in.event.PrevEvents
+		if in.lacks, err = st.lacking(ctx, in.event); err != nil {
+			return in, err
+		}
 	}
 	in.fills, err = st.isLacked(ctx, ev.ID)
 	return in, err

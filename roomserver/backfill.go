@@ -2,15 +2,232 @@ package roomserver
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 
+	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// Backfill asks other servers for up to limit events that come before a place in the timeline of a room, and
-// stores them there. It returns how many are new.
+// Limits of one backfill.
+const (
+	maxBackfill     = 200 // events
+	maxBackfillGaps = event.MaxPrevEvents
+)
+
+// Backfill asks other servers for up to limit events that come before a place in the timeline of a room
+// where history is missing, and stores them there. It returns how many the timeline has gained: if there are
+// none, there is nothing to be had at that place now. They are no news and get no position. One of which the
+// state before it cannot be had is kept, and shown to nobody.
 // https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-missing-events
-func (s *Server) Backfill(ctx context.Context, room matrix.RoomID, before rooms.Order, limit int) (int, error) {
-	_, _, _, _ = ctx, room, before, limit
-	return 0, errAlone
+func (s *Server) Backfill(ctx context.Context, id matrix.RoomID, before rooms.Order, limit int) (int, error) {
+	room, err := s.Room(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	s.inbox.admit(id, nil)
+	defer s.inbox.leave(id, nil)
+	done, err := s.inbox.fetchAlone(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	gap, err := s.gapBefore(ctx, room, before)
+	if err != nil || gap == nil {
+		return 0, err
+	}
+	f := s.newFetch(room, gap.event.Sender.Server(), nil)
+	if err := f.fetchHistory(ctx, gap.lacks, max(1, min(limit, maxBackfill))); err != nil || len(f.batch) == 0 {
+		return 0, err
+	}
+	if err := s.storeFetched(ctx, f); err != nil {
+		return 0, err
+	}
+	return s.storeHistory(ctx, f, gap.event.Order.Anchor)
+}
+
+// A historyGap is a timeline event with prev events that are in no timeline.
+type historyGap struct {
+	event *rooms.Event
+	lacks []matrix.EventID
+}
+
+func (s *Server) gapBefore(ctx context.Context, room rooms.Room, at rooms.Order) (*historyGap, error) {
+	found, err := rooms.GapsNear(ctx, s.db, room.Num, at, maxBackfillGaps)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	events, err := s.Events(ctx, room, []int64{found[0].Event})
+	if err != nil {
+		return nil, err
+	}
+	gap := &historyGap{event: events[0]}
+	for _, g := range found {
+		if g.Event == gap.event.Num {
+			gap.lacks = append(gap.lacks, g.Lacks)
+		}
+	}
+	return gap, nil
+}
+
+// fetchHistory asks one server after the other for events and what came before them, and then for the states
+// at the oldest of these.
+func (f *fetch) fetchHistory(ctx context.Context, from []matrix.EventID, limit int) error {
+	for _, server := range f.servers(ctx) {
+		if ctx.Err() != nil || !f.request() {
+			return ctx.Err()
+		}
+		answer, err := f.server.remote.Backfill(ctx, server, History{Room: f.room, From: from, Limit: limit})
+		if err != nil {
+			continue
+		}
+		ids := slices.Clone(from)
+		for _, ev := range answer[:min(len(answer), maxGapAnswers)] {
+			ids = append(append(append(ids, ev.ID), ev.PrevEvents...), ev.AuthEvents...)
+		}
+		if err := f.look(ctx, ids); err != nil {
+			return err
+		}
+		wanted := f.leadingTo(from, answer, f.isInPlace)
+		for _, ev := range wanted[:min(len(wanted), limit)] {
+			f.add(ev)
+		}
+		if len(f.batch) > 0 {
+			break
+		}
+	}
+	states := 0
+	for _, ev := range f.batch {
+		if had := f.here(ev.ID); had != nil && !had.StateUnknown || !slices.ContainsFunc(ev.PrevEvents, func(id matrix.EventID) bool { return !f.isPlaced(id) }) {
+			continue
+		}
+		if states++; states > maxGapStates {
+			break
+		}
+		if err := f.fetchStateAt(ctx, ev.ID); err != nil {
+			return err
+		}
+	}
+	return f.fetchAuthEvents(ctx)
+}
+
+// isInPlace says whether an event is where it belongs in the room.
+func (f *fetch) isInPlace(id matrix.EventID) bool {
+	had := f.here(id)
+	return f.inBatch[id] != nil || had != nil && had.Kind != rooms.Outlier
+}
+
+// storeHistory lets the owner store events before what is anchored at a position already.
+func (s *Server) storeHistory(ctx context.Context, f *fetch, anchor storage.Position) (gained int, err error) {
+	oldestFirst := slices.Concat(slices.Collect(f.chunks(maxStepEvents))...)
+	err = s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
+		gained = 0
+		lowest, err := rooms.LowestAt(ctx, s.db, f.room.Num, anchor)
+		if err != nil {
+			return fmt.Errorf("find the order of history in %s: %w", f.room.ID, err)
+		}
+		for _, ev := range st.flyingHistory(anchor) {
+			lowest = min(lowest, ev.Order.Sub)
+		}
+		st.hints = f.hints
+		for i, ev := range oldestFirst {
+			order := rooms.Order{Anchor: anchor, Sub: lowest - int64(len(oldestFirst)-i)}
+			shown, err := st.addHistory(ctx, ev, order)
+			if err != nil {
+				return err
+			}
+			if shown {
+				gained++
+			}
+		}
+		return nil
+	})
+	return gained, err
+}
+
+// flyingHistory is history that is not stored yet.
+func (st *step) flyingHistory(anchor storage.Position) (found []placed) {
+	for _, ev := range st.source.flights.all() {
+		if ev.Kind == rooms.Backfilled && ev.Order.Anchor == anchor {
+			found = append(found, ev)
+		}
+	}
+	return found
+}
+
+// addHistory takes an event of the past into the timeline. It is not held against the current state.
+func (st *step) addHistory(ctx context.Context, ev *event.Event, order rooms.Order) (shown bool, err error) {
+	in, err := st.begin(ctx, ev)
+	if err != nil || in.event == nil {
+		return false, ignoreLacking(err)
+	}
+	if in.kind == rooms.Live {
+		in.kind, in.order = rooms.Backfilled, order
+	}
+	if err := st.placeHistory(ctx, &in); err != nil {
+		return false, err
+	}
+	if in.lacks, err = st.lacking(ctx, in.event); err != nil {
+		return false, err
+	}
+	if in.fills, err = st.isLacked(ctx, ev.ID); err != nil {
+		return false, err
+	}
+	if in.unknown && in.kind == rooms.Backfilled {
+		if st.check(in) != nil {
+			in.kind, in.order, in.lacks = rooms.Rejected, rooms.Order{}, nil
+		}
+	} else if _, err = st.judge(ctx, &in); err != nil {
+		return false, err
+	}
+	_, err = st.store(ctx, in)
+	return err == nil && in.kind == rooms.Backfilled, err
+}
+
+// placeHistory finds the state before an event of the past, or that it is unknown.
+func (st *step) placeHistory(ctx context.Context, in *arrival) error {
+	if in.stored != nil && !in.stored.StateUnknown {
+		in.before = st.place(in.stored).before
+		return nil
+	}
+	prevs, err := st.prevEvents(ctx, in.event)
+	if errors.Is(err, errLacking) {
+		in.unknown = true
+		return nil
+	}
+	if err == nil {
+		in.before, err = st.stateAfterAll(ctx, prevs)
+	}
+	return err
+}
+
+// lacking returns the prev events of an event that are in no timeline; of those that are here and not shown,
+// their own.
+func (st *step) lacking(ctx context.Context, ev *event.Event) (lacks []matrix.EventID, err error) {
+	found, err := st.find(ctx, ev.PrevEvents...)
+	if err != nil {
+		return nil, err
+	}
+	for i, prev := range found {
+		switch {
+		case prev == nil || prev.Kind == rooms.Outlier:
+			lacks = append(lacks, ev.PrevEvents[i])
+		case prev.Kind == rooms.Rejected || prev.Kind == rooms.SoftFailed:
+			before, err := st.find(ctx, prev.PrevEvents...)
+			if err != nil {
+				return nil, err
+			}
+			for j, each := range before {
+				if each == nil || each.Kind == rooms.Outlier {
+					lacks = append(lacks, prev.PrevEvents[j])
+				}
+			}
+		}
+	}
+	return lacks, nil
 }

@@ -38,7 +38,7 @@ func sizeOf(events []*event.Event) (bytes int64) {
 	return bytes
 }
 
-// admit lets a call in, unless too much waits. It is followed by leave.
+// admit lets a call in, unless too much waits; one without events always. If it does, leave must follow.
 func (in *inbox) admit(room matrix.RoomID, events []*event.Event) bool {
 	bytes := sizeOf(events)
 	in.mu.Lock()
@@ -51,7 +51,7 @@ func (in *inbox) admit(room matrix.RoomID, events []*event.Event) bool {
 		q = &queued{fetching: make(chan struct{}, 1)}
 		in.rooms[room] = q
 	}
-	if q.calls > 0 && (q.events+len(events) > maxQueuedEvents || q.bytes+bytes > maxQueuedBytes || in.bytes+bytes > maxInboxBytes) {
+	if q.calls > 0 && len(events) > 0 && (q.events+len(events) > maxQueuedEvents || q.bytes+bytes > maxQueuedBytes || in.bytes+bytes > maxInboxBytes) {
 		return false
 	}
 	q.calls++

@@ -15,6 +15,7 @@ type hints struct {
 	looked    map[matrix.EventID]bool // IDs that were looked for; those that events lacks were not here
 	elsewhere map[matrix.EventID]bool // IDs that are of events of other rooms
 	asOf      int64                   // flights.arrivals when that was read
+	final     bool                    // nobody else works on the room: they need not be read anew
 }
 
 // find returns events of the room by ID, nil for those that are not there: those of this step and of the
@@ -56,7 +57,7 @@ func (st *step) atHand(id matrix.EventID) *rooms.Event {
 	if ev := st.uncommittedByID()[id]; ev != nil {
 		return ev
 	}
-	if ev := st.hints.events[id]; ev != nil && !hasNoPlace(ev) {
+	if ev := st.hints.events[id]; ev != nil && (st.hints.final || !hasNoPlace(ev)) {
 		return ev
 	}
 	return st.server.cachedByID(st.room, id)

@@ -93,7 +93,7 @@ func (f *fetch) askBetween(ctx context.Context) (more bool, err error) {
 		if err != nil {
 			continue // another may know
 		}
-		fresh := f.leadingTo(missing, answer)
+		fresh := f.leadingTo(missing, answer, f.isPlaced)
 		for _, ev := range fresh {
 			f.add(ev)
 		}
@@ -108,8 +108,9 @@ func (f *fetch) askBetween(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// leadingTo picks from an answer the events that are wanted, and the events that these follow.
-func (f *fetch) leadingTo(wanted []matrix.EventID, answer []*event.Event) (fresh []*event.Event) {
+// leadingTo picks from an answer the events that are wanted, and the events that these follow, up to those
+// that we have.
+func (f *fetch) leadingTo(wanted []matrix.EventID, answer []*event.Event, have func(matrix.EventID) bool) (fresh []*event.Event) {
 	byID := make(map[matrix.EventID]*event.Event)
 	for _, ev := range answer[:min(len(answer), maxGapAnswers)] {
 		if f.ours(ev) && byID[ev.ID] == nil {
@@ -120,7 +121,7 @@ func (f *fetch) leadingTo(wanted []matrix.EventID, answer []*event.Event) (fresh
 		id := todo[0]
 		todo = todo[1:]
 		ev := byID[id]
-		if ev == nil || f.isPlaced(id) {
+		if ev == nil || have(id) {
 			continue
 		}
 		delete(byID, id)

@@ -78,8 +78,10 @@ func (f *fetch) event(ctx context.Context, server matrix.ServerName, id matrix.E
 	if had := f.here(id); had != nil {
 		return had.Event
 	}
-	if ev := f.fetched[id]; ev != nil {
-		return ev
+	for _, known := range []map[matrix.EventID]*event.Event{f.inBatch, f.fetched} {
+		if ev := known[id]; ev != nil {
+			return ev
+		}
 	}
 	if ctx.Err() != nil || !f.request() {
 		return nil
