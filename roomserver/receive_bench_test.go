@@ -1,0 +1,127 @@
+package roomserver_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// BenchmarkReceive takes messages that follow each other, one and fifty at a time. The time is of an event,
+// without the check of its signatures.
+func BenchmarkReceive(b *testing.B) {
+	for _, n := range []int{1, 50} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			onBoth(b, func(b *testing.B, db *storage.DB) {
+				w := lay(b, db, "11")
+				all := make([]*event.Event, 0, b.N+1)
+				for ev := w.base; len(all) < b.N; {
+					ev = w.say(bobThere, "a message of ordinary length, as people write them to each other", ev)
+					all = append(all, ev)
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				for some := range slices.Chunk(all, n) {
+					for _, got := range w.receive(some...) {
+						if got.Outcome != roomserver.Accepted {
+							b.Fatal(got)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkMerge takes 20 branches that each set 10 pieces of state, and the event that joins them.
+func BenchmarkMerge(b *testing.B) {
+	for _, members := range []int{1000, 50_000} {
+		b.Run(fmt.Sprint(members), func(b *testing.B) {
+			onBoth(b, func(b *testing.B, db *storage.DB) {
+				w := found(b, db, "11", 0)
+				w.populate(members)
+				if err := w.s.Adopt(context.Background(), w.answer(w.base)); err != nil {
+					b.Fatal(err)
+				}
+				w.tie(w.room.ID)
+				b.ReportAllocs()
+				for b.Loop() {
+					b.StopTimer()
+					all := w.fork(20, 10)
+					b.StartTimer()
+					for _, got := range w.receive(all...) {
+						if got.Outcome != roomserver.Accepted {
+							b.Fatal(got)
+						}
+					}
+					b.StopTimer()
+					w.base = all[len(all)-1]
+					b.StartTimer()
+				}
+			})
+		})
+	}
+}
+
+// populate adds members to a room that is not adopted yet, without a copy of the state for each.
+func (w *wire) populate(members int) {
+	w.t.Helper()
+	now := w.after[w.base.ID]
+	for i := range members {
+		ev := w.join(fmt.Sprintf("member%d:elsewhere.org", i), w.base)
+		now[ev.StateID()] = ev
+		delete(w.after, ev.ID)
+	}
+}
+
+// fork makes branches from the base that set state, each the same keys, and an event that joins them.
+func (w *wire) fork(branches, keys int) (all []*event.Event) {
+	w.t.Helper()
+	state := w.after[w.base.ID]
+	auth := []matrix.EventID{}
+	for _, key := range []event.Key{{Type: "m.room.create"}, {Type: "m.room.member", StateKey: string(user(bobThere))}} {
+		auth = append(auth, state[key].ID)
+	}
+	w.after[w.base.ID] = nil
+	var ends []*event.Event
+	for range branches {
+		at := w.base
+		for k := range keys {
+			key := fmt.Sprint(k)
+			at = w.make(proto{
+				by: bobThere, typ: "org.example.state", stateKey: &key, content: fmt.Sprintf(`{"n":%d}`, w.ts),
+				prevs: []*event.Event{at}, auth: auth,
+			})
+			all = append(all, at)
+		}
+		ends = append(ends, at)
+	}
+	join := w.make(proto{by: bobThere, typ: "m.room.message", content: `{"body":"joined"}`, prevs: ends, auth: auth})
+	w.after[join.ID] = state
+	return append(all, join)
+}
+
+// BenchmarkAdopt takes up a room.
+func BenchmarkAdopt(b *testing.B) {
+	for _, members := range []int{500, 5000, 20_000} {
+		b.Run(fmt.Sprint(members), func(b *testing.B) {
+			onBoth(b, func(b *testing.B, db *storage.DB) {
+				for b.Loop() {
+					b.StopTimer()
+					w := found(b, db, "11", 0)
+					w.populate(members)
+					in := w.answer(w.base)
+					b.StartTimer()
+					if err := w.s.Adopt(context.Background(), in); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
+	}
+}
