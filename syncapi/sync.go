@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,6 +77,7 @@ func (a *API) poll(ctx context.Context, c *httpapi.Call, r *request, w waiter) (
 		over := false
 		select {
 		case <-w.news:
+			runtime.Gosched() // where many wait, what comes meanwhile goes into the same answer
 		case <-timer.C:
 			over = true
 		case <-c.Stopping():
