@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"github.com/myelin-chat/myelin/matrix"
@@ -19,8 +20,14 @@ const (
 	guessPage  = 50   // events looked through at a time for the last that is owed
 )
 
-// load reads what an order asks for.
-func (o *Outbox) load(ctx context.Context, ord order) (cargo, error) {
+// load reads what an order asks for. That some stored thing makes it panic must not end the process, which would find
+// the same thing again.
+func (o *Outbox) load(ctx context.Context, ord order) (c cargo, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
 	l := loader{o: o, ord: ord}
 	if len(ord.volatile) > 0 {
 		l.volatile()
@@ -76,7 +83,7 @@ func (l *loader) exact(ctx context.Context) error {
 			}
 		default:
 			ev, err := l.o.eventAt(ctx, it.At)
-			if err != nil {
+			if err != nil && !l.o.hopeless(ctx, it.At, err) {
 				return fmt.Errorf("read the event at %d: %w", it.At, err)
 			}
 			if ev != nil {
@@ -130,6 +137,7 @@ func (l *loader) addEDU(it item, e servers.EDU) {
 	content, err := canonical.JSON(e.Content, canonical.Strict)
 	if err != nil {
 		l.o.log.Error("an EDU cannot be sent", "type", e.Type, "server", l.ord.server, "err", err)
+		l.void = append(l.void, e.Position)
 		return
 	}
 	json := append(append([]byte(`{"content":`), content...), `,"edu_type":`...)

@@ -35,9 +35,10 @@ type read struct {
 
 // A cargo is what was read for an order.
 type cargo struct {
-	items    []item // in the order of sending
-	left     []item // of the exact ones, what had no room
-	reads    []read // those of the order; after and upTo have moved closer
+	items    []item             // in the order of sending
+	left     []item             // of the exact ones, what had no room
+	void     []storage.Position // EDUs that make no sense
+	reads    []read             // those of the order; after and upTo have moved closer
 	contents contents
 }
 
@@ -196,6 +197,7 @@ func (s *state) loaded(o order, c cargo, now time.Time) bool {
 	s.touch(d, now)
 	d.plan = c.items
 	d.putBack(c.left)
+	d.done = append(d.done, c.void...)
 	for i, r := range c.reads {
 		s.advance(d, o.reads[i], r)
 	}

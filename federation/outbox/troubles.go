@@ -2,6 +2,8 @@ package outbox
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"github.com/myelin-chat/myelin/matrix"
@@ -46,10 +48,14 @@ func (o *Outbox) hopeless(ctx context.Context, at storage.Position, cause error)
 }
 
 // owed returns the servers to which an event is owed.
-func (o *Outbox) owed(ctx context.Context, ev *rooms.Event) ([]matrix.ServerName, error) {
-	list, err := o.settings.Rooms.Owed(ctx, ev)
-	if err != nil && o.hopeless(ctx, ev.Position, err) {
-		return nil, nil
-	}
-	return list, err
+func (o *Outbox) owed(ctx context.Context, ev *rooms.Event) (list []matrix.ServerName, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+		if err != nil && o.hopeless(ctx, ev.Position, err) {
+			list, err = nil, nil
+		}
+	}()
+	return o.settings.Rooms.Owed(ctx, ev)
 }
