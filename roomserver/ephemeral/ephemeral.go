@@ -12,6 +12,7 @@
 package ephemeral
 
 import (
+	"container/list"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -56,16 +57,16 @@ type Server struct {
 	cancel   []func()
 	kick     chan struct{} // capacity 1: something may be due earlier than Run thinks
 
-	mu            sync.Mutex
-	counter       int64
-	typing        map[matrix.RoomID]*typists
-	typingLast    int64 // the counter at the latest change of typists
-	presence      map[matrix.UserID]*person
-	presenceMoved int64                      // the counter at the latest presence change
-	moved         map[matrix.UserID]struct{} // presence changes not yet told to listeners
-	aged          time.Time                  // when presence was last looked through
-	listeners     map[int]func(Change)
-	nextID        int
+	mu         sync.Mutex
+	counter    int64
+	typing     map[matrix.RoomID]*typists
+	typingLast int64 // the counter at the latest change of typists
+	presence   map[matrix.UserID]*person
+	latest     *list.List                 // of *person: all of presence, the latest changed first
+	moved      map[matrix.UserID]struct{} // presence changes not yet told to listeners
+	aged       time.Time                  // when presence was last looked through
+	listeners  map[int]func(Change)
+	nextID     int
 }
 
 // New returns a server that already hears the bus. Close ends that.
@@ -75,6 +76,7 @@ func New(settings Settings) (*Server, error) {
 		kick:      make(chan struct{}, 1),
 		typing:    map[matrix.RoomID]*typists{},
 		presence:  map[matrix.UserID]*person{},
+		latest:    list.New(),
 		moved:     map[matrix.UserID]struct{}{},
 		listeners: map[int]func(Change){},
 	}

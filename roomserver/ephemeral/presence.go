@@ -1,6 +1,7 @@
 package ephemeral
 
 import (
+	"container/list"
 	"encoding/json"
 	"time"
 
@@ -19,6 +20,7 @@ const (
 const (
 	idleAfter    = 5 * time.Minute  // online without activity: unavailable
 	offlineAfter = 30 * time.Second // no sync in flight or lately: offline
+	remoteAfter  = 30 * time.Minute // no word of another server's user: offline; servers repeat themselves before
 	activeWithin = time.Minute      // what counts as currently active
 	forgetAfter  = 24 * time.Hour   // an offline user's last words
 	tellEvery    = 250 * time.Millisecond
@@ -39,13 +41,16 @@ type Presence struct {
 
 // person is the state of one user.
 type person struct {
+	user       matrix.UserID
 	state      string
 	status     string
 	lastActive time.Time
 	lastSync   time.Time
-	syncs      int   // in flight on this node
-	active     bool  // as last told: currently active
-	changed    int64 // the counter at the latest change
+	syncs      int           // in flight on this node
+	remote     bool          // of another server, which alone says when the state changes
+	active     bool          // as last told: currently active
+	changed    int64         // the counter at the latest change
+	place      *list.Element // in Server.latest
 }
 
 // presenceMessage is what the nodes tell each other.
@@ -55,6 +60,7 @@ type presenceMessage struct {
 	State        string        `json:"state"`
 	Status       string        `json:"status,omitempty"`
 	LastActiveMS int64         `json:"last_active_ms"`
+	Remote       bool          `json:"remote,omitempty"`
 }
 
 // SetPresence is the user's own word about itself. Setting Online counts as activity.
@@ -149,22 +155,21 @@ func (s *Server) Presence(user matrix.UserID) Presence {
 // PresenceSince returns the users whose presence changed after counter and whom
 // the reader may see, in no order. From 0 it returns all who are not offline.
 func (s *Server) PresenceSince(counter int64, visible func(matrix.UserID) bool) []Presence {
-	type entry struct {
-		user matrix.UserID
-		p    *person
-	}
-	var candidates []entry
+	var candidates []*person
 	s.mu.Lock()
-	if counter >= s.presenceMoved && counter > 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	for user, p := range s.presence {
-		if p.changed > counter && (counter > 0 || p.state != Offline) {
-			candidates = append(candidates, entry{user, p})
+	for e := s.latest.Front(); e != nil; e = e.Next() {
+		p := e.Value.(*person)
+		if p.changed <= counter {
+			break
+		}
+		if counter > 0 || p.state != Offline {
+			candidates = append(candidates, p)
 		}
 	}
 	s.mu.Unlock()
+	if len(candidates) == 0 {
+		return nil
+	}
 	// visible may be slow, so it runs without the lock.
 	seen := candidates[:0]
 	for _, c := range candidates {
@@ -176,7 +181,7 @@ func (s *Server) PresenceSince(counter int64, visible func(matrix.UserID) bool) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range seen {
-		out = append(out, s.view(c.user, c.p))
+		out = append(out, s.view(c.user, c))
 	}
 	return out
 }
@@ -185,7 +190,8 @@ func (s *Server) PresenceSince(counter int64, visible func(matrix.UserID) bool) 
 func (s *Server) person(user matrix.UserID) *person {
 	p := s.presence[user]
 	if p == nil {
-		p = &person{state: Offline}
+		p = &person{user: user, state: Offline}
+		p.place = s.latest.PushBack(p)
 		s.presence[user] = p
 	}
 	return p
@@ -200,7 +206,7 @@ func (s *Server) become(user matrix.UserID, p *person, state, status string) {
 	p.state, p.status, p.active = state, status, active
 	s.counter++
 	p.changed = s.counter
-	s.presenceMoved = s.counter
+	s.latest.MoveToFront(p.place)
 	if len(s.moved) == 0 {
 		time.AfterFunc(tellEvery, s.wake)
 	}
@@ -230,20 +236,29 @@ func (s *Server) agePresence(now time.Time) {
 	}
 	s.aged = now
 	for user, p := range s.presence {
-		silent := p.syncs == 0 && now.Sub(p.lastSync) >= offlineAfter
+		silent := p.silentAt(now)
 		idle := now.Sub(p.lastActive)
 		switch {
 		case p.state == Offline && silent && now.Sub(p.lastSync) >= forgetAfter:
 			delete(s.presence, user)
+			s.latest.Remove(p.place)
 		case p.state == Offline:
 		case silent:
 			s.become(user, p, Offline, p.status)
-		case p.state == Online && idle >= idleAfter:
+		case p.state == Online && idle >= idleAfter && !p.remote:
 			s.become(user, p, Unavailable, p.status)
 		case p.active && idle >= activeWithin:
 			s.become(user, p, p.state, p.status)
 		}
 	}
+}
+
+// silentAt says whether nothing was heard of a user for so long that it counts as gone.
+func (p *person) silentAt(now time.Time) bool {
+	if p.remote {
+		return now.Sub(p.lastSync) >= remoteAfter
+	}
+	return p.syncs == 0 && now.Sub(p.lastSync) >= offlineAfter
 }
 
 func (s *Server) view(user matrix.UserID, p *person) Presence {
@@ -255,7 +270,7 @@ func (s *Server) view(user matrix.UserID, p *person) Presence {
 }
 
 func (s *Server) describe(user matrix.UserID, p *person) presenceMessage {
-	m := presenceMessage{Boot: s.settings.Boot, User: user, State: p.state, Status: p.status}
+	m := presenceMessage{Boot: s.settings.Boot, User: user, State: p.state, Status: p.status, Remote: p.remote}
 	if !p.lastActive.IsZero() {
 		m.LastActiveMS = p.lastActive.UnixMilli()
 	}
@@ -275,7 +290,7 @@ func (s *Server) hearPresence(data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.person(m.User)
-	p.lastSync = s.settings.Now()
+	p.lastSync, p.remote = s.settings.Now(), m.Remote
 	if m.LastActiveMS > 0 {
 		p.lastActive = time.UnixMilli(m.LastActiveMS)
 	}
