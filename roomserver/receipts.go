@@ -23,6 +23,7 @@ type SetReceipt struct {
 	Type   string // ReceiptRead or ReceiptReadPrivate
 	Event  matrix.EventID
 	Thread string // root event ID or "main"; empty if unthreaded
+	TS     int64  // when that was, as another server says; 0, and what is yet to come, is now
 }
 
 // SetReceipt moves a receipt forward. One that would move backward is not stored, which is no error:
@@ -45,6 +46,9 @@ func (s *Server) SetReceipt(ctx context.Context, by matrix.Requester, in SetRece
 	receipt := rooms.Receipt{
 		RoomNum: room.Num, User: by.User, Type: in.Type, Thread: in.Thread,
 		Event: in.Event, TS: s.now().UnixMilli(),
+	}
+	if in.TS > 0 {
+		receipt.TS = min(in.TS, receipt.TS)
 	}
 	forward, err := s.movesForward(ctx, room, receipt)
 	if err != nil || !forward {
