@@ -53,6 +53,7 @@ type Accounts struct {
 	tokens   *tokenCache
 	sessions sessions
 	nonces   *expiring[struct{}]
+	openIDs  *expiring[matrix.UserID] // by the hash of the token
 	seen     *sightings
 }
 
@@ -69,6 +70,7 @@ func New(s Settings) (*Accounts, error) {
 		tokens:   newTokenCache(maxCachedTokens),
 		sessions: newSessions(secret),
 		nonces:   newExpiring[struct{}](maxNonces, nonceLife),
+		openIDs:  newExpiring[matrix.UserID](maxOpenIDTokens, openIDTokenLife),
 		seen:     newSightings(),
 	}, nil
 }
