@@ -3,7 +3,6 @@ package remote
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"net/http"
 	"slices"
 
@@ -73,18 +72,19 @@ func (c *Client) UserKeys(ctx context.Context, of matrix.ServerName, query KeysQ
 		body.DeviceKeys[user] = notNil(devices)
 	}
 	var answer UserKeys
-	if err := c.post(ctx, outbound.Call{To: of, URI: "/_matrix/federation/v1/user/keys/query"}, body, &answer); err != nil {
-		return UserKeys{}, err
+	asked := func(user matrix.UserID, device matrix.DeviceID) bool {
+		wanted, ok := query.DeviceKeys[user]
+		return ok && user.Server() == of && (len(wanted) == 0 || device == "" || slices.Contains(wanted, device))
 	}
-	asked := func(user matrix.UserID) bool { _, ok := query.DeviceKeys[user]; return ok && user.Server() == of }
-	keepUsers(answer.DeviceKeys, asked)
-	keepUsers(answer.MasterKeys, asked)
-	keepUsers(answer.SelfSigningKeys, asked)
-	for user, devices := range answer.DeviceKeys {
-		wanted := query.DeviceKeys[user]
-		maps.DeleteFunc(devices, func(d matrix.DeviceID, _ json.RawMessage) bool {
-			return len(wanted) > 0 && !slices.Contains(wanted, d)
+	err := c.postForKeys(ctx, keysCall{of, "query", body}, func(s *stream) error {
+		return s.object(map[string]func() error{
+			"device_keys":       func() error { return readByDevice(s, &answer.DeviceKeys, asked) },
+			"master_keys":       func() error { return readByUser(s, &answer.MasterKeys, asked) },
+			"self_signing_keys": func() error { return readByUser(s, &answer.SelfSigningKeys, asked) },
 		})
+	})
+	if err != nil {
+		return UserKeys{}, err
 	}
 	return answer, nil
 }
@@ -104,29 +104,74 @@ type ClaimedKeys struct {
 // answer.
 // https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1userkeysclaim
 func (c *Client) ClaimKeys(ctx context.Context, of matrix.ServerName, claim KeysClaim) (ClaimedKeys, error) {
-	var answer ClaimedKeys
-	if err := c.post(ctx, outbound.Call{To: of, URI: "/_matrix/federation/v1/user/keys/claim"}, claim, &answer); err != nil {
-		return ClaimedKeys{}, err
+	asked := func(user matrix.UserID, device matrix.DeviceID) bool {
+		devices := claim.OneTimeKeys[user]
+		_, ok := devices[device]
+		return user.Server() == of && (ok || device == "" && len(devices) > 0)
 	}
-	keepUsers(answer.OneTimeKeys, func(user matrix.UserID) bool { return user.Server() == of })
-	for user, devices := range answer.OneTimeKeys {
-		maps.DeleteFunc(devices, func(d matrix.DeviceID, _ map[string]json.RawMessage) bool {
-			_, asked := claim.OneTimeKeys[user][d]
-			return !asked
+	var answer ClaimedKeys
+	err := c.postForKeys(ctx, keysCall{of, "claim", claim}, func(s *stream) error {
+		return s.object(map[string]func() error{
+			"one_time_keys": func() error { return readByDevice(s, &answer.OneTimeKeys, asked) },
 		})
+	})
+	if err != nil {
+		return ClaimedKeys{}, err
 	}
 	return answer, nil
 }
 
-func keepUsers[T any](m map[matrix.UserID]T, asked func(matrix.UserID) bool) {
-	maps.DeleteFunc(m, func(user matrix.UserID, _ T) bool { return !asked(user) })
+// keysCall is a request for keys.
+type keysCall struct {
+	of       matrix.ServerName
+	endpoint string
+	body     any
 }
 
-// post sends a body for keys and decodes the answer.
-func (c *Client) post(ctx context.Context, call outbound.Call, body, into any) (err error) {
-	call.Method, call.MaxBytes, call.Timeout = http.MethodPost, maxKeysBytes, eventsTimeout
-	if call.Content, err = json.Marshal(body); err != nil {
+func (c *Client) postForKeys(ctx context.Context, in keysCall, read func(*stream) error) error {
+	content, err := json.Marshal(in.body)
+	if err != nil {
 		return err
 	}
-	return c.answer(ctx, call, into)
+	return c.readStream(ctx, outbound.Call{
+		To: in.of, Method: http.MethodPost, URI: outbound.Path("_matrix", "federation", "v1", "user", "keys", in.endpoint),
+		Content: content, MaxBytes: maxKeysBytes, Timeout: eventsTimeout,
+	}, read)
+}
+
+// readByUser reads an object with a value for each user. What nobody asked for, and what is too long, is left out.
+func readByUser(s *stream, into *map[matrix.UserID]json.RawMessage, asked func(matrix.UserID, matrix.DeviceID) bool) error {
+	*into = map[matrix.UserID]json.RawMessage{}
+	return s.members(func(name string) error {
+		raw, err := s.value(maxKeyBytes)
+		if user := matrix.UserID(name); err == nil && raw != nil && asked(user, "") {
+			(*into)[user] = slices.Clone(raw)
+		}
+		return err
+	})
+}
+
+// readByDevice reads an object with a value for each device of users. What nobody asked for, what is of another type,
+// and what is too long is left out.
+func readByDevice[T any](s *stream, into *ByDevice[T], asked func(matrix.UserID, matrix.DeviceID) bool) error {
+	*into = ByDevice[T]{}
+	return s.members(func(name string) error {
+		user := matrix.UserID(name)
+		if !asked(user, "") {
+			return s.skip()
+		}
+		(*into)[user] = map[matrix.DeviceID]T{}
+		return s.members(func(name string) error {
+			raw, err := s.value(maxKeyBytes)
+			device := matrix.DeviceID(name)
+			if err != nil || raw == nil || device == "" || !asked(user, device) || len((*into)[user]) == maxDevices {
+				return err
+			}
+			var value T
+			if json.Unmarshal(raw, &value) == nil {
+				(*into)[user][device] = value
+			}
+			return nil
+		})
+	})
 }

@@ -44,6 +44,7 @@ type door struct {
 	in      map[matrix.EventID]*admitted
 	lists   []*list
 	refused Refused
+	waste   int
 	held    int64
 }
 
@@ -86,11 +87,22 @@ func (l *list) add(raw []byte) error {
 		return bad("more than %d events", l.max)
 	}
 	a, err := l.door.admit(raw)
-	if err != nil || a == nil || a.lists&l.bit != 0 {
+	if err != nil {
 		return err
+	}
+	if a == nil || a.lists&l.bit != 0 {
+		return l.door.wasted()
 	}
 	a.lists |= l.bit
 	l.events = append(l.events, a.event)
+	return nil
+}
+
+// wasted counts what came for nothing.
+func (d *door) wasted() error {
+	if d.waste++; d.waste > maxWaste {
+		return bad("more than %d things that are no events of the room, or were there before", maxWaste)
+	}
 	return nil
 }
 

@@ -120,7 +120,7 @@ func TestMoreThanAsked(t *testing.T) {
 		}
 	})
 	_, err = w.client.MissingEvents(t.Context(), them, remote.Gap{Room: r.known(), Limit: 3})
-	checkError(t, "the same event without end", err, outbound.ErrTooLarge)
+	checkError(t, "the same event without end", err, remote.ErrBadAnswer)
 }
 
 func TestRequestLimits(t *testing.T) {

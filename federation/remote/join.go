@@ -142,11 +142,13 @@ func (j *joinReader) addServer(raw []byte) error {
 	}
 	var name string
 	if json.Unmarshal(raw, &name) != nil {
-		return nil
+		return j.door.wasted()
 	}
-	if server, err := matrix.ParseServerName(name); err == nil {
-		j.servers = append(j.servers, server)
+	server, err := matrix.ParseServerName(name)
+	if err != nil {
+		return j.door.wasted()
 	}
+	j.servers = append(j.servers, server)
 	return nil
 }
 

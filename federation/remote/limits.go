@@ -27,7 +27,8 @@ const (
 
 	// maxElementBytes is of one event in a list: what event.Parse looks at.
 	maxElementBytes = 512 << 10
-	maxNameBytes    = 256 // of a member of an object that is read piece by piece
+	maxNameBytes    = 1024     // of a member of an object that is read piece by piece
+	maxKeyBytes     = 64 << 10 // of one device's keys
 
 	// maxHeldBytes is of the events of all answers that are being read at a time.
 	maxHeldBytes = 768 << 20
@@ -44,7 +45,13 @@ const (
 	maxStrippedEvents = 64
 	maxServersInRoom  = 20_000
 	maxAliasServers   = 1000
-	maxSignatures     = 4 // that are taken over from one server
+	maxSignatures     = 4      // that are taken over from one server
+	maxElements       = 10_000 // of a list in an answer to a query
+	maxDevices        = 1000   // of one user
+	maxMembers        = 10_000 // of an object that is read piece by piece
+	// maxWaste is of events that are refused, and of repetitions: what is a few bytes to send costs as much to find out
+	// as an event does.
+	maxWaste = 10_000
 
 	// MaxPDUs and MaxEDUs are what a transaction may have.
 	// https://spec.matrix.org/v1.19/server-server-api/#transactions

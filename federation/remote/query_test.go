@@ -18,6 +18,7 @@ func show(t *testing.T, v any) string { return strings.TrimSpace(string(mustJSON
 func TestQueries(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
+	tooLong := `{"x":"` + strings.Repeat("x", 17<<20) + `"}`
 	spaceRoom := `"room_id":"!s:them.example","world_readable":false,"guest_can_join":false,"num_joined_members":2`
 	for _, c := range []struct {
 		name, request, answer, want string
@@ -95,9 +96,9 @@ func TestQueries(t *testing.T) {
 			_, err := c.ask()
 			checkError(t, c.name+" of "+text, err, remote.ErrBadAnswer)
 		}
-		w.says(`{"x":"` + strings.Repeat("x", 20<<20) + `"}`)
+		w.says(tooLong)
 		_, err = c.ask()
-		checkError(t, c.name+" of 20 MB", err, outbound.ErrTooLarge)
+		checkError(t, c.name+" of 17 MB", err, outbound.ErrTooLarge)
 	}
 }
 
@@ -121,6 +122,46 @@ func TestQueriesForeign(t *testing.T) {
 	} {
 		w.says(c.answer)
 		checkError(t, c.name, c.ask(), remote.ErrBadAnswer)
+	}
+}
+
+// Short elements, of which a great many fit into an answer, end it early.
+func TestManyElements(t *testing.T) {
+	w := newWorld(t)
+	r := w.room("11")
+	ctx := t.Context()
+	many := strings.Repeat("1,", 11_000) + "1"
+	members := strings.Repeat(`"a":1,`, 11_000) + `"a":1`
+	for _, c := range []struct {
+		name, answer string
+		ask          func() error
+	}{
+		{"public rooms", `{"chunk":[` + many + `]}`,
+			func() error { _, err := w.client.PublicRooms(ctx, them, remote.PublicRoomsRequest{}); return err }},
+		{"devices", `{"user_id":"@bob:them.example","devices":[` + many + `]}`,
+			func() error { _, err := w.client.UserDevices(ctx, bob); return err }},
+		{"state", `{"pdus":[` + many + `]}`, func() error { _, err := w.client.State(ctx, them, r.at("$x")); return err }},
+		{"members of state", `{` + members + `}`, func() error { _, err := w.client.State(ctx, them, r.at("$x")); return err }},
+		{"servers in a room", `{"servers_in_room":[` + many + `]}`,
+			func() error {
+				_, err := w.client.SendJoin(ctx, them, remote.JoinRequest{Join: r.member(joins)})
+				return err
+			}},
+		{"keys", `{"device_keys":{` + members + `}}`,
+			func() error { _, err := w.client.UserKeys(ctx, them, remote.KeysQuery{}); return err }},
+	} {
+		w.says(c.answer)
+		checkError(t, c.name, c.ask(), remote.ErrBadAnswer)
+	}
+}
+
+// Servers written in Go may say null for what is empty.
+func TestNullKeys(t *testing.T) {
+	w := newWorld(t)
+	w.says(`{"device_keys":{"@bob:them.example":null},"master_keys":null,"self_signing_keys":null}`)
+	got, err := w.client.UserKeys(t.Context(), them, remote.KeysQuery{DeviceKeys: map[matrix.UserID][]matrix.DeviceID{bob: nil}})
+	if want := `{"device_keys":{"@bob:them.example":{}}}`; err != nil || show(t, got) != want {
+		t.Errorf("got %s, %v; want %s", show(t, got), err, want)
 	}
 }
 

@@ -99,16 +99,16 @@ type Tolerant[T any] []T
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (l *Tolerant[T]) UnmarshalJSON(text []byte) error {
-	var raw []json.RawMessage
-	if err := json.Unmarshal(text, &raw); err != nil {
-		return err
-	}
-	*l = make(Tolerant[T], 0, len(raw))
-	for _, r := range raw {
+	*l = Tolerant[T]{}
+	n := 0
+	return streamOf(text).array(len(text), func(raw []byte) error {
+		if n++; n > maxElements {
+			return bad("a list of more than %d elements", maxElements)
+		}
 		var element T
-		if json.Unmarshal(r, &element) == nil {
+		if json.Unmarshal(raw, &element) == nil {
 			*l = append(*l, element)
 		}
-	}
-	return nil
+		return nil
+	})
 }

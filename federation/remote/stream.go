@@ -26,6 +26,11 @@ func newStream(from io.Reader) *stream {
 	return &stream{from: from, buf: make([]byte, streamBufferBytes)}
 }
 
+// streamOf reads a text that is in memory.
+func streamOf(text []byte) *stream {
+	return &stream{from: bytes.NewReader(nil), buf: text, end: len(text)}
+}
+
 // fill reads on, when all was used. Its error is io.EOF only at the end of the text.
 func (s *stream) fill() error {
 	s.pos, s.end = 0, 0
@@ -77,25 +82,28 @@ func (s *stream) value(max int) ([]byte, error) {
 	}
 	s.kept = s.kept[:0]
 	var scan scanner
-	tooLong := false
-	for {
+	for size := 0; ; {
 		n, done := scan.advance(s.buf[s.pos:s.end])
 		piece := s.buf[s.pos : s.pos+n]
 		s.pos += n
-		tooLong = tooLong || len(s.kept)+len(piece) > max
-		switch {
-		case done && tooLong:
-			return nil, nil
-		case done && len(s.kept) == 0:
-			return piece, scan.check()
-		case !tooLong:
+		if size += n; done && size == n && size <= max {
+			return piece, scan.check() // the usual case, without a copy
+		}
+		if size <= max {
 			s.kept = append(s.kept, piece...)
+		}
+		if !done {
+			err := s.fill()
+			if err != nil && !(errors.Is(err, io.EOF) && scan.mayEnd()) {
+				return nil, unexpectedEnd(err)
+			}
+			done = err != nil
+		}
+		if done && size > max {
+			return nil, scan.check()
 		}
 		if done {
 			return s.kept, scan.check()
-		}
-		if err := s.fill(); err != nil {
-			return nil, unexpectedEnd(err)
 		}
 	}
 }
@@ -109,11 +117,7 @@ func (s *stream) skip() error {
 // members are passed over. That a member comes twice is an error, since the first is gone.
 func (s *stream) object(of map[string]func() error) error {
 	seen := make(map[string]bool, len(of))
-	return s.sequence('{', '}', func() error {
-		name, err := s.name()
-		if err != nil {
-			return err
-		}
+	return s.members(func(name string) error {
 		read := of[name]
 		if read == nil {
 			return s.skip()
@@ -126,6 +130,24 @@ func (s *stream) object(of map[string]func() error) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		return nil
+	})
+}
+
+// members reads an object, of which null is an empty one. The function has to use the value of each member.
+func (s *stream) members(member func(name string) error) error {
+	if c, err := s.peek(); err == nil && c == 'n' {
+		return s.null()
+	}
+	n := 0
+	return s.sequence('{', '}', func() error {
+		if n++; n > maxMembers {
+			return bad("an object of more than %d members", maxMembers)
+		}
+		name, err := s.name()
+		if err != nil {
+			return err
+		}
+		return member(name)
 	})
 }
 
@@ -169,7 +191,7 @@ func (s *stream) array(max int, element func(raw []byte) error) error {
 func (s *stream) null() error {
 	raw, err := s.value(len("null"))
 	if err == nil && string(raw) != "null" {
-		return bad("something that is neither a list nor null")
+		return bad("%.10q where null belongs", raw)
 	}
 	return err
 }
@@ -324,6 +346,9 @@ func indexOrEnd(text []byte, n int, c byte) int {
 	}
 	return len(text)
 }
+
+// mayEnd says whether the value is a number or the like, which ends where the text does.
+func (x *scanner) mayEnd() bool { return x.begun && x.depth == 0 && !x.inString }
 
 func (x *scanner) check() error {
 	if x.empty {
