@@ -82,7 +82,7 @@ func (st *step) begin(ctx context.Context, ev *event.Event) (arrival, error) {
 			return arrival{}, nil
 		}
 		in.event = had.Event // in old versions others choose the IDs: the first that came counts
-		if had.Kind != rooms.Outlier {
+		if had.Kind != rooms.Outlier && had.Kind != rooms.Aside {
 			in.kind, in.order = had.Kind, had.Order
 		}
 	}
@@ -91,7 +91,9 @@ func (st *step) begin(ctx context.Context, ev *event.Event) (arrival, error) {
 }
 
 // hasNoPlace says whether a stored event still wants its place in the room.
-func hasNoPlace(ev *rooms.Event) bool { return ev.Kind == rooms.Outlier || ev.StateUnknown }
+func hasNoPlace(ev *rooms.Event) bool {
+	return ev.Kind == rooms.Outlier || ev.Kind == rooms.Aside || ev.StateUnknown
+}
 
 // prevEvents returns the prev events of an event, with their states.
 func (st *step) prevEvents(ctx context.Context, ev *event.Event) ([]placed, error) {
@@ -120,7 +122,7 @@ func (st *step) authEvents(ctx context.Context, ev *event.Event) ([]*rooms.Event
 	}
 	for i, a := range found {
 		id := ev.AuthEvents[i]
-		if a != nil {
+		if a != nil && a.Kind != rooms.Aside {
 			continue
 		}
 		if !st.hints.elsewhere[id] {

@@ -140,12 +140,16 @@ func (f *fetch) look(ctx context.Context, ids []matrix.EventID) error {
 	return nil
 }
 
-// here returns an event that is here, or nearly.
+// here returns an event that is here, or nearly. What nobody could judge yet is as good as not here.
 func (f *fetch) here(id matrix.EventID) *rooms.Event {
-	if ev := f.flying[id]; ev != nil {
-		return ev
+	ev := f.flying[id]
+	if ev == nil {
+		ev = f.hints.events[id]
 	}
-	return f.hints.events[id]
+	if ev != nil && ev.Kind == rooms.Aside {
+		return nil
+	}
+	return ev
 }
 
 // isWanted says whether an event of the batch is not here yet with its place.

@@ -241,10 +241,10 @@ func (s *Server) storeFetched(ctx context.Context, f *fetch) error {
 // addOutlier stores an event that only authorises others, unless it is known or its own auth events are not.
 func (st *step) addOutlier(ctx context.Context, ev *event.Event) error {
 	found, err := st.find(ctx, ev.ID)
-	if err != nil || found[0] != nil {
+	if err != nil || found[0] != nil && found[0].Kind != rooms.Aside {
 		return err
 	}
-	in := arrival{event: ev, kind: rooms.Outlier, unknown: true}
+	in := arrival{event: ev, stored: found[0], kind: rooms.Outlier, unknown: true}
 	if in.auth, err = st.authEvents(ctx, ev); err != nil {
 		return ignoreLacking(err)
 	}

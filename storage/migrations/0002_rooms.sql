@@ -36,6 +36,7 @@ CREATE TABLE events (
 	state_with   BIGINT,           -- root after it, for the events that follow it; null: as before it
 	auth         TEXT,             -- accepted state only: JSON array of the numbers of its auth events
 	redacted_by  BIGINT,           -- event number of the redaction
+	relayed      BOOLEAN,          -- true: another server sent it into the room through us, so we pass it on
 	txn_key      BIGINT,           -- keyed hash of (user, device, path, transaction ID)
 	txn_device   TEXT,
 	txn_id       TEXT,

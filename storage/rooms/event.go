@@ -19,6 +19,7 @@ const (
 	Rejected   Kind = 2 // failed the rules at its own place
 	SoftFailed Kind = 3 // allowed at its own place, not by the current state: not shown
 	Backfilled Kind = 4 // history, filled in later: in the timeline, without a position
+	Aside      Kind = 5 // a membership of a room that this server is not in: nobody could judge it
 )
 
 // Order is the place of an event in its room's timeline. A live event has (its position, 0);
@@ -46,6 +47,7 @@ type Event struct {
 	StateUnknown bool             // StateBefore is not known, and 0: nobody is shown the event
 	StateWith    statetree.NodeID // after it, with it if it is accepted state: what the events that follow it stand on
 	RedactedBy   int64            // number of the redaction; 0 if there is none
+	Relayed      bool             // another server sent it into the room through us: we pass it on
 	TxnDevice    matrix.DeviceID  // the device that sent it with TxnID; empty if none
 	TxnID        string
 
