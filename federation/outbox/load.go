@@ -192,63 +192,80 @@ func (l *loader) lookForEvents(ctx context.Context, r *read) error {
 	if err := l.trim(ctx, room, r); err != nil || r.after >= r.upTo {
 		return err
 	}
-	from, taken := rooms.Order{Anchor: r.after}, 0
-	for taken < r.limit && !l.full {
-		found, err := rooms.Page(ctx, l.o.db, room, rooms.PageQuery{
-			From: from, To: rooms.Order{Anchor: r.upTo}, Limit: r.limit,
-		})
+	w := walk{room: room, from: rooms.Order{Anchor: r.after}}
+	for more := true; more && err == nil; {
+		more, err = l.page(ctx, r, &w)
+	}
+	return err
+}
+
+// A walk goes through the timeline of a room.
+type walk struct {
+	room  rooms.Room
+	from  rooms.Order
+	taken int // items
+}
+
+// page reads the next stretch of a room, and says whether to read another.
+func (l *loader) page(ctx context.Context, r *read, w *walk) (more bool, err error) {
+	found, err := rooms.Page(ctx, l.o.db, w.room, rooms.PageQuery{
+		From: w.from, To: rooms.Order{Anchor: r.upTo}, Limit: r.limit,
+	})
+	if err != nil {
+		return false, l.step(ctx, r, fmt.Errorf("read %s: %w", w.room.ID, err))
+	}
+	for _, ev := range found {
+		if l.full || w.taken == r.limit {
+			return false, nil
+		}
+		w.from = ev.Order
+		if ev.Position == 0 {
+			continue // history
+		}
+		taken, err := l.offer(ctx, r, ev)
 		if err != nil {
-			return l.step(ctx, room, r, fmt.Errorf("read %s: %w", room.ID, err))
+			return false, err
 		}
-		for _, ev := range found {
-			from = ev.Order
-			if ev.Position == 0 || l.full || taken == r.limit {
-				continue // history; or for the next transaction
-			}
-			owed, err := l.o.isOwed(ctx, ev, l.ord.server)
-			if err != nil {
-				return err
-			}
-			r.after = ev.Position
-			if owed {
-				taken++
-				l.addEvent(item{Debt: servers.Debt{Kind: r.kind, Room: r.room, At: ev.Position}}, ev)
-			}
-		}
-		if len(found) < r.limit && !l.full && taken < r.limit {
-			r.after = r.upTo
-			break
+		if taken {
+			w.taken++
 		}
 	}
-	return nil
+	if len(found) < r.limit {
+		r.after = r.upTo
+		return false, nil
+	}
+	return true, nil
+}
+
+// offer takes an event if it is owed to the destination.
+func (l *loader) offer(ctx context.Context, r *read, ev *rooms.Event) (taken bool, err error) {
+	if taken, err = l.o.isOwed(ctx, ev, l.ord.server); err != nil {
+		return false, err
+	}
+	if taken {
+		l.addEvent(item{Debt: servers.Debt{Kind: r.kind, Room: r.room, At: ev.Position}}, ev)
+	}
+	r.after = ev.Position
+	return taken, nil
 }
 
 // step goes over the next event of a room, of those that cannot be read together. If it is the one that cannot be read,
 // it is left out.
-func (l *loader) step(ctx context.Context, room rooms.Room, r *read, cause error) error {
+func (l *loader) step(ctx context.Context, r *read, cause error) error {
 	next, err := servers.NextEvent(ctx, l.o.db, r.room, r.after)
 	if err != nil || next == 0 {
 		return cause
 	}
 	ev, err := l.o.eventAt(ctx, next)
-	if err != nil {
-		if !l.o.hopeless(ctx, next, err) {
-			return cause
-		}
+	switch {
+	case err != nil && !l.o.hopeless(ctx, next, err):
+		return cause
+	case err != nil || ev == nil:
 		r.after = next
 		return nil
 	}
-	if ev != nil {
-		owed, err := l.o.isOwed(ctx, ev, l.ord.server)
-		if err != nil {
-			return err
-		}
-		if owed {
-			l.addEvent(item{Debt: servers.Debt{Kind: r.kind, Room: r.room, At: ev.Position}}, ev)
-		}
-	}
-	r.after = next
-	return nil
+	_, err = l.offer(ctx, r, ev)
+	return err
 }
 
 // trim moves the beginning of a lag to the newest events that are sent, once.

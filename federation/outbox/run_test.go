@@ -109,6 +109,12 @@ func start(t testing.TB, box *Outbox) (stop func()) {
 	}
 }
 
+// pass lets time pass, and what happens in it be done.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // TestManyDestinations: a thousand destinations, half of them dead. The others are not delayed, and the memory needed is
 // small.
 func TestManyDestinations(t *testing.T) {
@@ -123,7 +129,7 @@ func TestManyDestinations(t *testing.T) {
 			sent := time.Now()
 			e := v.say(r, fmt.Sprint(i))
 			box.Wake()
-			time.Sleep(2 * time.Second)
+			pass(2 * time.Second)
 			w.mu.Lock()
 			for _, s := range live {
 				at, ok := w.arrived[e.id][s]
@@ -134,7 +140,6 @@ func TestManyDestinations(t *testing.T) {
 			}
 			w.mu.Unlock()
 		}
-		synctest.Wait()
 		grown := heapInUse() - before
 		t.Logf("memory %d kB, goroutines %d, delay of the first event %v", grown>>10, runtime.NumGoroutine(), worst[0])
 		if grown > limitBytes {
@@ -157,7 +162,7 @@ func TestManyDestinations(t *testing.T) {
 		for _, s := range dead {
 			box.Heard(s)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for _, s := range dead {
@@ -181,7 +186,7 @@ func TestBackOff(t *testing.T) {
 		w.silence(true, "a.example")
 		v.say(v.room("r", "a.example"), "x")
 		box.Wake()
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		tries := w.tried("a.example")
 		want := time.Second
 		for i := 1; i < len(tries); i++ {
@@ -194,10 +199,10 @@ func TestBackOff(t *testing.T) {
 		if len(tries) < 30 {
 			t.Errorf("got %d tries in a day, want more than 30", len(tries))
 		}
-		time.Sleep(patience)
+		pass(patience)
 		w.silence(false, "a.example")
 		box.Heard("a.example")
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		if len(w.peers["a.example"].seen) != 1 {
 			t.Error("a server that was heard of did not get its event at once")
 		}
@@ -210,13 +215,13 @@ func TestHeardInFlight(t *testing.T) {
 		w.silence(true, "a.example")
 		v.say(v.room("r", "a.example"), "x")
 		box.Wake()
-		time.Sleep(30 * time.Minute)
+		pass(30 * time.Minute)
 		for n := len(w.tried("a.example")); len(w.tried("a.example")) == n; {
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		w.silence(false, "a.example")
 		box.Heard("a.example")
-		time.Sleep(patience + 2*time.Second)
+		pass(patience + 2*time.Second)
 		if len(w.peers["a.example"].seen) != 1 {
 			t.Error("a server that was heard of during a try did not get its event after it")
 		}
@@ -231,7 +236,7 @@ func TestVolatile(t *testing.T) {
 		w.silence(true, "b.example")
 		v.say(r, "x")
 		box.Wake()
-		time.Sleep(90 * time.Second)
+		pass(90 * time.Second)
 		if err := box.Typing(ctx, r.ID, "@a:us.example", true); err != nil {
 			t.Error(err)
 		}
@@ -242,13 +247,13 @@ func TestVolatile(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		typing := `{"room_id":"!r:us.example","typing":true,"user_id":"@a:us.example"}`
 		a := w.peers["a.example"]
 		if a.edus[typing] != 1 || len(a.edus) != 1 {
 			t.Errorf("after a second: got %v, want %s", a.edus, typing)
 		}
-		time.Sleep(presenceDelay)
+		pass(presenceDelay)
 		presence := `{"push":[{"currently_active":false,"last_active_ago":20000,"presence":"online","status_msg":"2","user_id":"@u0:us.example"},` +
 			`{"currently_active":false,"last_active_ago":20000,"presence":"online","status_msg":"1","user_id":"@u1:us.example"}]}`
 		if a.edus[presence] != 1 || len(a.edus) != 2 {
@@ -256,7 +261,7 @@ func TestVolatile(t *testing.T) {
 		}
 		w.silence(false, "b.example")
 		box.Heard("b.example")
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if b := w.peers["b.example"]; len(b.edus) != 0 || len(b.seen) != 1 {
 			t.Errorf("the one that was away: got %v and %d events, want no EDUs and 1 event", b.edus, len(b.seen))
 		}
@@ -271,7 +276,7 @@ func TestDeniedServers(t *testing.T) {
 		v.say(r, "x")
 		v.commit(servers.OweEDU{Servers: r.in, Type: "m.x", Key: "k", Content: []byte(`{}`)})
 		box.Wake()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if len(w.tried("b.example"))+len(w.tried(us)) > 0 || len(w.peers["a.example"].seen) != 1 {
 			t.Errorf("got tries %v, want a.example alone", w.tries)
 		}
@@ -287,7 +292,7 @@ func TestBrokenEvent(t *testing.T) {
 		v.commitEvent(r, n)
 		e := v.say(r, "whole")
 		box.Wake()
-		time.Sleep(maxTroubles * 2 * time.Second)
+		pass(maxTroubles * 2 * time.Second)
 		if a := w.peers["a.example"]; !a.seen[e.id] || len(a.seen) != 1 {
 			t.Errorf("got %v, want %s alone", a.seen, e.id)
 		}
@@ -303,7 +308,7 @@ func TestForgotten(t *testing.T) {
 			v.say(r, fmt.Sprint(i))
 		}
 		box.Wake()
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		box.mu.Lock()
 		if n := len(box.state.destinations); n > 0 {
 			t.Errorf("got %d destinations in memory, want none", n)

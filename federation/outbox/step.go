@@ -53,15 +53,28 @@ func (s *state) start(now time.Time) (orders []order, next time.Time) {
 		next = s.waiting[0].at
 	}
 	for in := range s.lines {
-		line := &s.lines[in]
-		for len(*line) > 0 && s.flying[in] < budgets[in].transactions && s.flown() < maxFlying {
-			orders = append(orders, s.begin(take(line), slot(in), now))
-		}
-		if f := s.flights[in]; len(*line) > 0 && len(f) > 0 && (next.IsZero() || f[0].slowAt.Before(next)) {
-			next = f[0].slowAt
+		orders = append(orders, s.startLine(slot(in), now)...)
+		if f := s.flights[in]; len(s.lines[in]) > 0 && len(f) > 0 {
+			next = earlier(next, f[0].slowAt)
 		}
 	}
 	return orders, next
+}
+
+// startLine begins transactions with those who stand in a line.
+func (s *state) startLine(in slot, now time.Time) (orders []order) {
+	for len(s.lines[in]) > 0 && s.flying[in] < budgets[in].transactions && s.flown() < maxFlying {
+		orders = append(orders, s.begin(take(&s.lines[in]), in, now))
+	}
+	return orders
+}
+
+// earlier is the earlier of two times, of which the first may be never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (s *state) flown() (n int) {

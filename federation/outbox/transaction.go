@@ -55,8 +55,6 @@ func (c *contents) count(l letter, ts int64) {
 	c.ts = max(c.ts, ts)
 }
 
-func (c *contents) empty() bool { return len(c.pdus)+len(c.edus) == 0 }
-
 // maxTimestamp is the greatest integer that JSON has everywhere.
 const maxTimestamp = 1<<53 - 1
 
