@@ -147,9 +147,9 @@ func BenchmarkSendJoin5000Parse(b *testing.B) {
 // While an answer is read there is not much more in memory than its events.
 func TestSendJoinMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds a room of 4,000 members")
+		t.Skip("builds a room of 1,000 members")
 	}
-	const members = 4000
+	const members = 1000
 	w := newWorld(t)
 	r := w.room("11")
 	r.fill(members)

@@ -201,10 +201,13 @@ func (c *Client) readStream(ctx context.Context, call outbound.Call, read func(*
 	if err == nil {
 		err = s.finish()
 	}
-	if err != nil && !errors.Is(err, errEnough) {
-		return fmt.Errorf("%s: %w", call.To, err)
+	if err == nil || errors.Is(err, errEnough) {
+		return nil
 	}
-	return nil
+	if ctx.Err() != nil {
+		err = ctx.Err() // that the answer broke off is not the other server's fault
+	}
+	return fmt.Errorf("%s: %w", call.To, err)
 }
 
 // eventList is a request whose answer is an object with a list of events.

@@ -11,6 +11,7 @@ import (
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/outbound"
 )
 
 // member is an event of alice about herself, on top of the room.
@@ -289,10 +290,10 @@ func TestSendJoinEndless(t *testing.T) {
 	r := w.room("11")
 	junk := make([]byte, 1<<20)
 	for i := range junk {
-		junk[i] = ' '
+		junk[i] = 'x'
 	}
 	w.script(func(rw http.ResponseWriter, _ *http.Request) {
-		io.WriteString(rw, `{"state":[`)
+		io.WriteString(rw, `{"state":["`)
 		for {
 			if _, err := rw.Write(junk); err != nil {
 				return
@@ -300,9 +301,7 @@ func TestSendJoinEndless(t *testing.T) {
 		}
 	})
 	_, err := w.client.SendJoin(t.Context(), them, remote.JoinRequest{Join: r.member(joins)})
-	if err == nil {
-		t.Error("got no error")
-	}
+	checkError(t, "a string without end", err, outbound.ErrTooLarge)
 	checkCode(t, "what a client sees", remote.Explain(err), matrix.Unknown)
 }
 

@@ -22,6 +22,7 @@ const (
 	maxSmallBytes     = 64 << 10
 	maxProfileBytes   = 256 << 10 // a profile has 64 KiB, which escapes can make longer
 	maxAliasBytes     = 1 << 20   // an alias may name thousands of servers
+	maxResultsBytes   = 1 << 20   // of a transaction: more than there is to say of 50 events
 	maxDirectoryBytes = 8 << 20
 	maxKeysBytes      = 16 << 20
 
@@ -31,7 +32,7 @@ const (
 	maxKeyBytes     = 64 << 10 // of one device's keys
 
 	// maxHeldBytes is of the events of all answers that are being read at a time.
-	maxHeldBytes = 768 << 20
+	maxHeldBytes = 512 << 20
 	// eventOverheadBytes is what an event in memory takes beside its JSON.
 	eventOverheadBytes = 640
 )

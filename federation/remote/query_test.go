@@ -217,7 +217,7 @@ func TestSend(t *testing.T) {
 // A transaction that was taken is not sent again because of the body of the answer.
 func TestSendOddAnswers(t *testing.T) {
 	w := newWorld(t)
-	for _, text := range []string{``, `[]`, `{"pdus":[]}`, `{"pdus":7}`, `{}`, `{"pdus":{"` + strings.Repeat("x", 1<<20) + `":{}}}`} {
+	for _, text := range []string{``, `[]`, `{"pdus":[]}`, `{"pdus":7}`, `{}`, `{"pdus":{"` + strings.Repeat("x", 2<<20) + `":{}}}`} {
 		w.says(text)
 		if got, err := w.client.Send(t.Context(), them, "1", remote.Transaction{Origin: us}); err != nil || len(got) != 0 {
 			t.Errorf("%.30s: got %v, %v", text, got, err)

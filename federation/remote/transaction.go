@@ -51,7 +51,7 @@ func (c *Client) Send(ctx context.Context, to matrix.ServerName, id string, txn 
 		return nil, fmt.Errorf("a transaction of %d PDUs and %d EDUs is too large", len(txn.PDUs), len(txn.EDUs))
 	}
 	text, err := c.http.Bytes(ctx, outbound.Call{
-		To: to, Method: http.MethodPut, Content: txn.appendJSON(nil), MaxBytes: maxSmallBytes, Timeout: sendTimeout,
+		To: to, Method: http.MethodPut, Content: txn.appendJSON(nil), MaxBytes: maxResultsBytes, Timeout: sendTimeout,
 		URI: outbound.Path("_matrix", "federation", "v1", "send", id),
 	})
 	if err != nil && !errors.Is(err, outbound.ErrTooLarge) {
