@@ -49,6 +49,9 @@ func BenchmarkMerge(b *testing.B) {
 					b.Fatal(err)
 				}
 				w.tie(w.room.ID)
+				first := w.fork(2, 1) // with which the auth graph is read, once for the room
+				w.must(roomserver.Accepted, first...)
+				w.base = first[len(first)-1]
 				b.ReportAllocs()
 				for b.Loop() {
 					b.StopTimer()
@@ -72,11 +75,17 @@ func BenchmarkMerge(b *testing.B) {
 func (w *wire) populate(members int) {
 	w.t.Helper()
 	now := w.after[w.base.ID]
+	w.after[w.base.ID] = nil
+	auth := []matrix.EventID{now[event.Key{Type: "m.room.create"}].ID, now[event.Key{Type: "m.room.join_rules"}].ID}
 	for i := range members {
-		ev := w.join(fmt.Sprintf("member%d:elsewhere.org", i), w.base)
+		key := string(user(fmt.Sprintf("member%d:elsewhere.org", i)))
+		ev := w.make(proto{
+			by: key[1:], typ: "m.room.member", stateKey: &key, content: `{"membership":"join"}`, prevs: []*event.Event{w.base}, auth: auth,
+		})
 		now[ev.StateID()] = ev
 		delete(w.after, ev.ID)
 	}
+	w.after[w.base.ID] = now
 }
 
 // fork makes branches from the base that set state, each the same keys, and an event that joins them.
