@@ -112,6 +112,9 @@ func benchmarkSendJoin(b *testing.B, members int) {
 // The answer of a room of 5,000 members, received, parsed and verified.
 func BenchmarkSendJoin5000(b *testing.B) { benchmarkSendJoin(b, 5000) }
 
+// The same of a room of 20,000 members.
+func BenchmarkSendJoin20000(b *testing.B) { benchmarkSendJoin(b, 20_000) }
+
 // For comparison: as many bare checks of signatures as the answer of a room of 5,000 members has.
 func BenchmarkSendJoin5000Signatures(b *testing.B) {
 	key := newKey(b, "ed25519:k", 1)
