@@ -1,0 +1,256 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// MakeJoin makes the template of a join, if the room now lets the user in. Into a restricted room, a user of this server
+// vouches for it.
+// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1make_joinroomiduserid
+func (s *Server) MakeJoin(ctx context.Context, v Visit) (Template, error) {
+	return s.template(ctx, v, event.Join)
+}
+
+// A Welcome is what a server that joins is given.
+type Welcome struct {
+	Join           *event.Event   // as it stands: with the signature of this server, if that vouches for it
+	State          []*rooms.Event // before the join
+	AuthChain      []*rooms.Event // of the join and of the state
+	MembersOmitted bool           // of the members, only those are in the state whom it needs, or who name the room
+	Servers        []matrix.ServerName
+}
+
+// SendJoin takes a join into its room, and returns the room as it was before: with omitMembers, of a large room without
+// most of its members. Who repeats a join gets the same answer.
+// https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid
+func (s *Server) SendJoin(ctx context.Context, in Sent, omitMembers bool) (Welcome, error) {
+	join, err := s.enter(ctx, in, event.Join)
+	if err != nil {
+		return Welcome{}, err
+	}
+	if join.StateUnknown {
+		return Welcome{}, matrix.Errorf(matrix.UnableToGrantJoin, "this server does not know all of %s yet", in.Room)
+	}
+	room, err := s.Room(ctx, in.Room)
+	if err != nil {
+		return Welcome{}, err
+	}
+	w := Welcome{Join: join.Event}
+	members, err := rooms.MembersOf(ctx, s.db, room.Num, event.Join)
+	if err != nil {
+		return w, fmt.Errorf("find the members of %s: %w", in.Room, err)
+	}
+	members = slices.DeleteFunc(members, func(m rooms.Membership) bool { return m.EventNum == join.Num })
+	w.Servers = serversOf(members)
+	before := s.StateAt(room, join.StateBefore)
+	if w.MembersOmitted = omitMembers && len(members) > smallRoom; w.MembersOmitted {
+		w.State, err = s.partOf(ctx, before, join, members)
+	} else {
+		w.State, err = before.All(ctx)
+	}
+	if err != nil {
+		return w, err
+	}
+	w.AuthChain, err = s.authChain(ctx, room, append(slices.Clone(w.State), join), omitMembers)
+	return w, err
+}
+
+// smallRoom is how many members a room may have to be given as a whole also to who would do with less.
+const smallRoom = 100
+
+// serversOf returns the servers of members, each once.
+func serversOf(members []rooms.Membership) []matrix.ServerName {
+	var servers []matrix.ServerName
+	seen := make(map[matrix.ServerName]bool)
+	for _, m := range members {
+		if server := m.User.Server(); !seen[server] {
+			seen[server] = true
+			servers = append(servers, server)
+		}
+	}
+	return servers
+}
+
+// maxHeroes is how many members a room without a name is named after.
+const maxHeroes = 5
+
+// partOf is a state without most members: those stay by whom the join is judged, and those after whom a room without a
+// name is called.
+// https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room
+func (s *Server) partOf(ctx context.Context, before State, join *rooms.Event, members []rooms.Membership) ([]*rooms.Event, error) {
+	state, err := before.NonMembers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys []event.Key
+	for _, key := range neededBy(join.Event) {
+		if key.Type == event.TypeMember {
+			keys = append(keys, key)
+		}
+	}
+	named := slices.ContainsFunc(state, func(ev *rooms.Event) bool {
+		return ev.StateID() == event.Key{Type: typeName} || ev.StateID() == event.Key{Type: typeCanonicalAlias}
+	})
+	if !named {
+		for _, m := range members[:min(len(members), maxHeroes)] {
+			if key := memberKey(m.User); !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	found, err := before.Events(ctx, keys...)
+	for _, ev := range found {
+		if ev != nil {
+			state = append(state, ev)
+		}
+	}
+	return state, err
+}
+
+// authChain returns the auth chains of accepted events. Without the events themselves, as far as they are in the chains
+// of each other, if those may be left out.
+func (s *Server) authChain(ctx context.Context, room rooms.Room, of []*rooms.Event, without bool) ([]*rooms.Event, error) {
+	cites := make(map[int64][]int64)
+	err := rooms.EachAuthNode(ctx, s.db, room.Num, func(n rooms.AuthNode) error {
+		cites[n.Num] = n.Auth
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the auth graph of %s: %w", room.ID, err)
+	}
+	given := make(map[int64]bool, len(of))
+	var todo, chain []int64
+	for _, ev := range of {
+		given[ev.Num] = true
+		todo = append(todo, ev.Num)
+	}
+	seen := make(map[int64]bool)
+	for len(todo) > 0 {
+		num := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, cited := range cites[num] {
+			if seen[cited] {
+				continue
+			}
+			seen[cited] = true
+			if !given[cited] || !without {
+				chain = append(chain, cited)
+			}
+			if !given[cited] {
+				todo = append(todo, cited)
+			}
+		}
+	}
+	return s.Events(ctx, room, chain)
+}
+
+// isRestricted says whether the join rule lets in who is in another room.
+// https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
+func (st *step) isRestricted() bool {
+	rule, v := contentText(st.tip.joinRules, "join_rule"), st.room.Version
+	return rule == "restricted" && v.RestrictedJoins || rule == "knock_restricted" && v.KnockRestricted
+}
+
+// voucher finds the user of this server who vouches for one that would join a restricted room; empty where nobody needs
+// to.
+// https://spec.matrix.org/v1.19/server-server-api/#restricted-rooms
+func (st *step) voucher(ctx context.Context, user matrix.UserID) (matrix.UserID, error) {
+	if !st.isRestricted() {
+		return "", nil
+	}
+	before, _, err := st.member(ctx, user)
+	if err != nil || before == event.Join || before == event.Invite {
+		return "", err
+	}
+	if before == event.Ban {
+		return "", matrix.Errorf(matrix.Forbidden, "%s is banned from %s", user, st.room.ID)
+	}
+	if err := st.meetsCondition(ctx, user); err != nil {
+		return "", err
+	}
+	return st.inviter(ctx)
+}
+
+// meetsCondition refuses who is in none of the rooms from which this one may be joined: for certain, if this server is
+// in all of them.
+func (st *step) meetsCondition(ctx context.Context, user matrix.UserID) error {
+	looked, unknown := 0, false
+	for rule := range canonical.Elements(canonical.Get(st.tip.joinRules.Content, "allow")) {
+		kind, _ := canonical.String(canonical.Get(rule, "type"))
+		id, _ := canonical.String(canonical.Get(rule, "room_id"))
+		if kind != "m.room_membership" || id == "" {
+			continue
+		}
+		if looked++; looked > maxAllowRules {
+			break
+		}
+		joined, err := st.server.isJoined(ctx, matrix.RoomID(id), user)
+		switch {
+		case errors.As(err, new(noRoomError)):
+			unknown = true
+		case err != nil:
+			return err
+		case joined:
+			return nil
+		}
+	}
+	if unknown {
+		return matrix.Errorf(matrix.UnableToAuthoriseJoin, "this server is not in all the rooms from which %s may be joined", st.room.ID)
+	}
+	return matrix.Errorf(matrix.Forbidden, "%s is in none of the rooms from which %s may be joined", user, st.room.ID)
+}
+
+// isJoined says whether a user is in a room that this server is in.
+func (s *Server) isJoined(ctx context.Context, id matrix.RoomID, user matrix.UserID) (bool, error) {
+	room, err := s.residence(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	m, found, err := rooms.MembershipOf(ctx, s.db, room.Num, user)
+	if err != nil {
+		return false, fmt.Errorf("find the membership of %s in %s: %w", user, id, err)
+	}
+	return found && m.Membership == event.Join, nil
+}
+
+// vouch gives a join the signature of this server, if it names one of our users who vouches for it. Nothing else is
+// signed here, and that only if all is as MakeJoin would have it now: Sent.check has seen what it is, and the current
+// state must allow it.
+func (st *step) vouch(ctx context.Context, ev *event.Event) (*event.Event, error) {
+	via, named := ev.JoinAuthoriser()
+	if !named || ev.Membership() != event.Join {
+		return ev, nil
+	}
+	switch {
+	case !st.server.isLocal(via):
+		return nil, matrix.Errorf(matrix.InvalidParam, "the join must be vouched for by a user of %s", st.server.name)
+	case !st.isRestricted():
+		return nil, matrix.Errorf(matrix.Forbidden, "nobody vouches for joins to %s", st.room.ID)
+	}
+	if err := st.meetsCondition(ctx, ev.Sender); err != nil {
+		return nil, err
+	}
+	may, err := st.firstInviter(ctx, slices.Values([]matrix.UserID{via}))
+	if err != nil {
+		return nil, err
+	}
+	if may == "" {
+		return nil, matrix.Errorf(matrix.UnableToGrantJoin, "%s may not invite to %s", via, st.room.ID)
+	}
+	why, err := st.allowedIn(ctx, ev, st.tip.state)
+	if err != nil {
+		return nil, err
+	}
+	if why != nil {
+		return nil, forbidden(why)
+	}
+	return ev.Sign(st.server.name, st.server.key)
+}
