@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"sync"
 	"testing"
@@ -42,6 +43,8 @@ func newWire(t testing.TB, all ...matrix.ServerName) *wire {
 
 // Permits implements Sender.
 func (w *wire) Permits(s matrix.ServerName) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.denied[s] {
 		return errors.New("denied")
 	}
@@ -82,6 +85,13 @@ func (w *wire) tried(s matrix.ServerName) []time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]time.Time(nil), w.tries[s]...)
+}
+
+// got returns what a server has received so far.
+func (w *wire) got(s matrix.ServerName) (events map[matrix.EventID]bool, edus map[string]int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.peers[s].seen), maps.Clone(w.peers[s].edus)
 }
 
 // running runs an outbox as long as f does, with time that passes when nobody works.
@@ -183,11 +193,11 @@ func heapInUse() int64 {
 // TestBackOff: retries start after a second, double, and are bounded; who speaks is tried at once.
 func TestBackOff(t *testing.T) {
 	running(t, func(v *village, w *wire, box *Outbox) {
-		w.silence(true, "a.example")
-		v.say(v.room("r", "a.example"), "x")
+		w.silence(true, a)
+		v.say(v.room("r", a), "x")
 		box.Wake()
 		pass(24 * time.Hour)
-		tries := w.tried("a.example")
+		tries := w.tried(a)
 		want := time.Second
 		for i := 1; i < len(tries); i++ {
 			pause := tries[i].Sub(tries[i-1]) - patience
@@ -200,39 +210,39 @@ func TestBackOff(t *testing.T) {
 			t.Errorf("got %d tries in a day, want more than 30", len(tries))
 		}
 		pass(patience)
-		w.silence(false, "a.example")
-		box.Heard("a.example")
+		w.silence(false, a)
+		box.Heard(a)
 		pass(100 * time.Millisecond)
-		if len(w.peers["a.example"].seen) != 1 {
+		if events, _ := w.got(a); len(events) != 1 {
 			t.Error("a server that was heard of did not get its event at once")
 		}
-	}, "a.example")
+	}, a)
 }
 
 // TestHeardInFlight: who speaks while a try that will fail is under way is tried soon after.
 func TestHeardInFlight(t *testing.T) {
 	running(t, func(v *village, w *wire, box *Outbox) {
-		w.silence(true, "a.example")
-		v.say(v.room("r", "a.example"), "x")
+		w.silence(true, a)
+		v.say(v.room("r", a), "x")
 		box.Wake()
 		pass(30 * time.Minute)
-		for n := len(w.tried("a.example")); len(w.tried("a.example")) == n; {
+		for n := len(w.tried(a)); len(w.tried(a)) == n; {
 			pass(time.Second)
 		}
-		w.silence(false, "a.example")
-		box.Heard("a.example")
+		w.silence(false, a)
+		box.Heard(a)
 		pass(patience + 2*time.Second)
-		if len(w.peers["a.example"].seen) != 1 {
+		if events, _ := w.got(a); len(events) != 1 {
 			t.Error("a server that was heard of during a try did not get its event after it")
 		}
-	}, "a.example")
+	}, a)
 }
 
 // TestVolatile: typing is sent at once, presence together, and neither to who does not answer.
 func TestVolatile(t *testing.T) {
 	running(t, func(v *village, w *wire, box *Outbox) {
 		ctx := context.Background()
-		r := v.room("r", "a.example", "b.example")
+		r := v.room("r", a, "b.example")
 		w.silence(true, "b.example")
 		v.say(r, "x")
 		box.Wake()
@@ -249,54 +259,55 @@ func TestVolatile(t *testing.T) {
 		}
 		pass(time.Second)
 		typing := `{"room_id":"!r:us.example","typing":true,"user_id":"@a:us.example"}`
-		a := w.peers["a.example"]
-		if a.edus[typing] != 1 || len(a.edus) != 1 {
-			t.Errorf("after a second: got %v, want %s", a.edus, typing)
+		if _, edus := w.got(a); edus[typing] != 1 || len(edus) != 1 {
+			t.Errorf("after a second: got %v, want %s", edus, typing)
 		}
 		pass(presenceDelay)
 		presence := `{"push":[{"currently_active":false,"last_active_ago":20000,"presence":"online","status_msg":"2","user_id":"@u0:us.example"},` +
 			`{"currently_active":false,"last_active_ago":20000,"presence":"online","status_msg":"1","user_id":"@u1:us.example"}]}`
-		if a.edus[presence] != 1 || len(a.edus) != 2 {
-			t.Errorf("later: got %v, want %s", a.edus, presence)
+		if _, edus := w.got(a); edus[presence] != 1 || len(edus) != 2 {
+			t.Errorf("later: got %v, want %s", edus, presence)
 		}
 		w.silence(false, "b.example")
 		box.Heard("b.example")
 		pass(time.Hour)
-		if b := w.peers["b.example"]; len(b.edus) != 0 || len(b.seen) != 1 {
-			t.Errorf("the one that was away: got %v and %d events, want no EDUs and 1 event", b.edus, len(b.seen))
+		if events, edus := w.got("b.example"); len(edus) != 0 || len(events) != 1 {
+			t.Errorf("the one that was away: got %v and %d events, want no EDUs and 1 event", edus, len(events))
 		}
-	}, "a.example", "b.example")
+	}, a, "b.example")
 }
 
 // TestDeniedServers: nothing is sent to, or noted of, a server that is not talked to.
 func TestDeniedServers(t *testing.T) {
 	running(t, func(v *village, w *wire, box *Outbox) {
+		w.mu.Lock()
 		w.denied["b.example"] = true
-		r := v.room("r", "a.example", "b.example", us)
+		w.mu.Unlock()
+		r := v.room("r", a, "b.example", us)
 		v.say(r, "x")
 		v.commit(servers.OweEDU{Servers: r.in, Type: "m.x", Key: "k", Content: []byte(`{}`)})
 		box.Wake()
 		pass(time.Minute)
-		if len(w.tried("b.example"))+len(w.tried(us)) > 0 || len(w.peers["a.example"].seen) != 1 {
-			t.Errorf("got tries %v, want a.example alone", w.tries)
+		if events, _ := w.got(a); len(w.tried("b.example"))+len(w.tried(us)) > 0 || len(events) != 1 {
+			t.Errorf("got %v at %s, and tries at others, want it alone", events, a)
 		}
-	}, "a.example", "b.example", us)
+	}, a, "b.example", us)
 }
 
 // TestBrokenEvent: an event of which nobody knows to whom it is owed holds the others up for seconds only.
 func TestBrokenEvent(t *testing.T) {
 	running(t, func(v *village, w *wire, box *Outbox) {
-		r := v.room("r", "a.example")
+		r := v.room("r", a)
 		n := v.event(r, "broken")
 		v.failing[n.ID] = true
 		v.commitEvent(r, n)
 		e := v.say(r, "whole")
 		box.Wake()
 		pass(maxTroubles * 2 * time.Second)
-		if a := w.peers["a.example"]; !a.seen[e.id] || len(a.seen) != 1 {
-			t.Errorf("got %v, want %s alone", a.seen, e.id)
+		if events, _ := w.got(a); !events[e.id] || len(events) != 1 {
+			t.Errorf("got %v, want %s alone", events, e.id)
 		}
-	}, "a.example")
+	}, a)
 }
 
 // TestForgotten: nothing stays of a destination that has all.
