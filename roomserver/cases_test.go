@@ -67,7 +67,13 @@ func newPlay(t *testing.T, db *storage.DB) *play {
 
 func (p *play) run(body string) {
 	deeds, claims, _ := strings.Cut(body, "----\n")
-	for _, line := range lines(deeds) {
+	for _, line := range lines(gather(deeds)) {
+		if strings.HasPrefix(line, "fork") {
+			if err := p.fork(line); err != nil {
+				p.t.Fatal(err)
+			}
+			continue
+		}
 		text, code, refused := strings.Cut(line, " ! ")
 		err := p.do(strings.TrimSpace(text))
 		got := string(matrix.CodeOf(err))
@@ -94,9 +100,12 @@ func lines(text string) (all []string) {
 
 // do does what a line says.
 func (p *play) do(line string) error {
-	if line == "restart" {
+	switch line {
+	case "restart":
 		p.server = roomserver.New(p.settings)
 		return nil
+	case "merge":
+		return p.merge()
 	}
 	who, deed, ok := strings.Cut(line, ": ")
 	if !ok {
@@ -306,6 +315,14 @@ func (p *play) state(by matrix.Requester, room matrix.RoomID, args []string) err
 
 // power: power alice=100 bob=50 [invite:50] sets levels, and leaves the others.
 func (p *play) power(by matrix.Requester, room matrix.RoomID, args []string) error {
+	raw, err := levelsOf(args)
+	if err != nil {
+		return err
+	}
+	return p.setState(by, roomserver.SendState{Room: room, Type: "m.room.power_levels", Content: raw})
+}
+
+func levelsOf(args []string) ([]byte, error) {
 	content := map[string]any{"users": map[string]int{}, "events": map[string]int{}}
 	for _, arg := range args {
 		name, level, isUser := strings.Cut(arg, "=")
@@ -314,7 +331,7 @@ func (p *play) power(by matrix.Requester, room matrix.RoomID, args []string) err
 		}
 		n, err := strconv.Atoi(level)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch {
 		case isUser:
@@ -325,11 +342,7 @@ func (p *play) power(by matrix.Requester, room matrix.RoomID, args []string) err
 			content[name] = n
 		}
 	}
-	raw, err := canonical.Marshal(content)
-	if err != nil {
-		return err
-	}
-	return p.setState(by, roomserver.SendState{Room: room, Type: "m.room.power_levels", Content: raw})
+	return canonical.Marshal(content)
 }
 
 func (p *play) redact(by matrix.Requester, room matrix.RoomID, args []string) error {

@@ -103,7 +103,7 @@ func (w *wire) fork(branches, keys int) (all []*event.Event) {
 		for k := range keys {
 			key := fmt.Sprint(k)
 			at = w.make(proto{
-				by: bobThere, typ: "org.example.state", stateKey: &key, content: fmt.Sprintf(`{"n":%d}`, w.ts),
+				by: bobThere, typ: "org.example.state", stateKey: &key, content: fmt.Sprintf(`{"n":%d}`, len(all)),
 				prevs: []*event.Event{at}, auth: auth,
 			})
 			all = append(all, at)

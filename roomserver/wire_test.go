@@ -30,7 +30,6 @@ type wire struct {
 	remote *script
 	after  map[matrix.EventID]map[event.Key]*event.Event
 	base   *event.Event // the last event of the room when the wire was laid
-	ts     int64
 }
 
 const elsewhere matrix.ServerName = "elsewhere.org"
@@ -108,8 +107,7 @@ func (w *wire) make(p proto) *event.Event {
 		Type: p.typ, StateKey: p.stateKey, Sender: user(p.by), RoomID: w.room.ID, Content: []byte(p.content),
 		Redacts: p.redacts, Depth: p.depth,
 	}
-	w.ts++
-	out.OriginServerTS = 1_800_000_000_000 + w.ts
+	out.OriginServerTS = testClock.Now().UnixMilli()
 	for _, prev := range p.prevs {
 		maps.Copy(before, w.after[prev.ID])
 		out.PrevEvents = append(out.PrevEvents, prev.ID)
