@@ -129,16 +129,16 @@ func (d *destination) find(p place) (int, bool) {
 	return slices.BinarySearchFunc(d.rooms, p, func(l *lag, p place) int { return l.place.compare(p) })
 }
 
-// fallBehind makes a lag, or makes one reach further.
-func (d *destination) fallBehind(p place, after, upTo storage.Position) {
+// fallBehind makes a lag, or makes one reach further. It says which: of the latter there is nothing to store.
+func (d *destination) fallBehind(p place, after, upTo storage.Position) (made bool) {
 	if l := d.lag(p); l != nil {
 		l.upTo, l.guessed = max(l.upTo, upTo), false
-		return
+		return false
 	}
 	l := &lag{place: p, after: after, upTo: upTo}
 	if p.kind == servers.DebtEDUs {
 		d.edus = l
-		return
+		return true
 	}
 	if i := slices.Index(d.gone, p); i >= 0 {
 		d.gone = slices.Delete(d.gone, i, i+1)
@@ -146,6 +146,7 @@ func (d *destination) fallBehind(p place, after, upTo storage.Position) {
 	}
 	i, _ := d.find(p)
 	d.rooms = slices.Insert(d.rooms, i, l)
+	return true
 }
 
 // catchUp ends a lag.

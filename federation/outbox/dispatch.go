@@ -95,7 +95,7 @@ func (o *Outbox) readEvent(ctx context.Context, p *page, ev *rooms.Event) error 
 }
 
 func (o *Outbox) readReceipt(ctx context.Context, p *page, room matrix.RoomID, r owedReceipt) error {
-	in, err := o.settings.Rooms.Servers(ctx, room)
+	in, err := o.servers(ctx, room, r.at)
 	if err != nil {
 		return fmt.Errorf("servers of %s: %w", room, err)
 	}
@@ -169,7 +169,7 @@ func (o *Outbox) storedReceipts(ctx context.Context, p *page, from storage.Posit
 		return fmt.Errorf("read the receipts: %w", err)
 	}
 	for num, at := range moved {
-		room, known, err := o.room(ctx, num)
+		room, known, err := o.room(ctx, num, at)
 		if err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ type village struct {
 	rooms   map[matrix.RoomID]*testRoom
 	owes    map[matrix.EventID][]matrix.ServerName
 	events  []*testEvent
-	failing map[matrix.EventID]bool // events of which Owed knows nothing
+	failing map[matrix.EventID]bool // events that Owed cannot bear
 }
 
 type testRoom struct {
@@ -56,7 +56,7 @@ func (v *village) Owed(_ context.Context, ev *rooms.Event) ([]matrix.ServerName,
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.failing[ev.ID] {
-		return nil, fmt.Errorf("the state before %s is gone", ev.ID)
+		panic(fmt.Sprintf("the state before %s is broken", ev.ID))
 	}
 	return v.owes[ev.ID], nil
 }

@@ -184,7 +184,7 @@ func (l *loader) lookForEDUs(ctx context.Context, r *read) error {
 
 // lookForEvents takes the next events of a room that are owed to the destination.
 func (l *loader) lookForEvents(ctx context.Context, r *read) error {
-	room, known, err := l.o.room(ctx, r.room)
+	room, known, err := l.o.room(ctx, r.room, r.upTo)
 	if err != nil || !known {
 		r.after = r.upTo
 		return err
@@ -320,13 +320,4 @@ func (l *loader) guess(ctx context.Context, room rooms.Room, r *read) error {
 func (o *Outbox) isOwed(ctx context.Context, ev *rooms.Event, server matrix.ServerName) (bool, error) {
 	owed, err := o.owed(ctx, ev)
 	return slices.Contains(owed, server), err
-}
-
-func (o *Outbox) room(ctx context.Context, num int64) (rooms.Room, bool, error) {
-	found, err := rooms.ByNumbers(ctx, o.db, []int64{num})
-	if err != nil {
-		return rooms.Room{}, false, fmt.Errorf("read room %d: %w", num, err)
-	}
-	room, known := found[num]
-	return room, known, nil
 }

@@ -29,9 +29,9 @@ func (l *loader) receipts(ctx context.Context) error {
 			kept = append(kept, it)
 			continue
 		}
-		room, known, err := l.o.room(ctx, it.Room)
+		room, known, err := l.o.room(ctx, it.Room, it.At)
 		if err == nil && known {
-			known, err = l.isIn(ctx, room.ID)
+			known, err = l.isIn(ctx, room.ID, it.At)
 		}
 		if err != nil {
 			return err
@@ -61,8 +61,8 @@ func (l *loader) receipts(ctx context.Context) error {
 }
 
 // isIn says whether the destination is in a room: one that has left is not told who reads there.
-func (l *loader) isIn(ctx context.Context, room matrix.RoomID) (bool, error) {
-	in, err := l.o.settings.Rooms.Servers(ctx, room)
+func (l *loader) isIn(ctx context.Context, room matrix.RoomID, at storage.Position) (bool, error) {
+	in, err := l.o.servers(ctx, room, at)
 	if err != nil {
 		return false, fmt.Errorf("servers of %s: %w", room, err)
 	}

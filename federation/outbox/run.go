@@ -147,14 +147,11 @@ func (o *Outbox) deliver(ctx context.Context, ord order) {
 	if ctx.Err() != nil && err != nil {
 		return // we are stopping, and know nothing; the plan is stored as it is
 	}
-	o.report(ord, t, answer, err)
 	o.mu.Lock()
-	dropped := o.state.sent(ord, judge(err), o.settings.Now())
+	follows := o.state.sent(ord, judge(err), o.settings.Now())
 	o.mu.Unlock()
-	for _, it := range dropped {
-		o.log.Warn("a server refuses something again and again; it is not sent any more",
-			"server", ord.server, "position", int64(it.At), "err", err)
-	}
+	o.report(ord, t, answer, err)
+	o.reportConsequence(ord, follows, err)
 }
 
 // report logs what a server says of a transaction.
@@ -167,6 +164,19 @@ func (o *Outbox) report(ord order, t Transaction, a Answer, err error) {
 		if text, bad := a.Errors[id]; bad {
 			o.log.Info("a server does not like an event", "server", ord.server, "event", id, "says", text)
 		}
+	}
+}
+
+// longAway is how long a server has been away when its return is worth a line.
+const longAway = time.Hour
+
+func (o *Outbox) reportConsequence(ord order, c consequence, err error) {
+	for _, it := range c.dropped {
+		o.log.Warn("a server refuses something again and again; it is not sent any more",
+			"server", ord.server, "position", int64(it.At), "err", err)
+	}
+	if c.away >= longAway {
+		o.log.Info("a server can be reached again", "server", ord.server, "away", c.away)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"runtime"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/servers"
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
@@ -330,4 +332,56 @@ func TestForgotten(t *testing.T) {
 			t.Errorf("got the rows %v, %v, want none", rows, err)
 		}
 	}, names(20, "s")...)
+}
+
+// TestRestarts: an outbox that is stopped again and again in the middle of everything delivers all, in order.
+func TestRestarts(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		all := names(5, "s")
+		v, w := newVillage(t, db), newWire(t, all...)
+		w.delay = time.Millisecond
+		town, village := v.room("town", all...), v.room("village", all[:2]...)
+		for i := range 10 {
+			box := v.outbox(w, time.Now)
+			stop := start(t, box)
+			for j := range 30 {
+				v.say(town, fmt.Sprint(i, " ", j))
+				v.say(village, fmt.Sprint(i, " ", j))
+				box.Wake()
+			}
+			stop()
+		}
+		box := v.outbox(w, time.Now)
+		stop := start(t, box)
+		last := v.say(town, "the end")
+		box.Wake()
+		for !box.rests(last.position) {
+			runtime.Gosched()
+		}
+		stop()
+		for i, s := range all {
+			want := map[matrix.RoomID][]matrix.EventID{}
+			for _, e := range v.events {
+				if e.room == town.ID || i < 2 {
+					want[e.room] = append(want[e.room], e.id)
+				}
+			}
+			if got := w.peers[s].events; !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: got %d and %d events, want %d and %d in their order", s,
+					len(got[town.ID]), len(got[village.ID]), len(want[town.ID]), len(want[village.ID]))
+			}
+		}
+	})
+}
+
+// rests says whether all up to a position of the log is delivered.
+func (o *Outbox) rests(at storage.Position) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, d := range o.state.destinations {
+		if d.owes() || d.phase == busy {
+			return false
+		}
+	}
+	return o.state.position >= at
 }

@@ -113,11 +113,17 @@ type page struct {
 
 // read takes note of what is owed because of a stretch of the log, and that it was read.
 func (s *state) read(p page, now time.Time) {
-	touched := map[*destination]struct{}{}
+	changed := map[*destination]struct{}{}
+	note := func(d *destination, news bool) {
+		if news {
+			changed[d] = struct{}{}
+		}
+	}
 	for _, e := range p.events {
 		s.recent.add(e.event, len(e.servers) > 0)
 		for _, server := range e.servers {
-			touched[s.oweEvent(server, e.event)] = struct{}{}
+			d := s.destination(server)
+			note(d, d.oweEvent(e.event))
 		}
 	}
 	for _, r := range p.receipts {
@@ -126,36 +132,31 @@ func (s *state) read(p page, now time.Time) {
 			if len(d.rooms) == 0 {
 				d.receiptsAt = now.Add(receiptDelay)
 			}
-			d.fallBehind(place{servers.DebtReceipts, r.room}, r.after, r.at)
-			touched[d] = struct{}{}
+			note(d, d.fallBehind(place{servers.DebtReceipts, r.room}, r.after, r.at))
 		}
 	}
 	for server, span := range p.edus {
 		d := s.destination(server)
-		d.fallBehind(place{kind: servers.DebtEDUs}, span.After, span.UpTo)
-		touched[d] = struct{}{}
+		note(d, d.fallBehind(place{kind: servers.DebtEDUs}, span.After, span.UpTo))
 	}
-	for d := range touched {
+	for _, d := range inOrder(changed) {
 		s.touch(d, now)
-	}
-	for _, d := range inOrder(touched) {
 		s.arrange(d, now)
 	}
 	s.position = max(s.position, p.upTo)
 }
 
-func (s *state) oweEvent(server matrix.ServerName, ev *rooms.Event) *destination {
-	d := s.destination(server)
+// oweEvent adds an event to what is owed, and says whether that is more than the reach of a lag.
+func (d *destination) oweEvent(ev *rooms.Event) bool {
 	p := place{servers.DebtEvents, ev.RoomNum}
 	if len(d.queue) >= maxQueue {
 		d.fold()
 	}
 	if d.failures > 0 || d.lag(p) != nil {
-		d.fallBehind(p, ev.Position-1, ev.Position)
-		return d
+		return d.fallBehind(p, ev.Position-1, ev.Position)
 	}
 	d.queue = append(d.queue, item{Debt: servers.Debt{Kind: p.kind, Room: p.room, At: ev.Position}})
-	return d
+	return true
 }
 
 // destination returns the destination of a server; a new one, if it is not known.

@@ -278,20 +278,29 @@ type outcome struct {
 	wait    time.Duration // what the server asked for; 0: nothing
 }
 
-// sent takes the outcome of a transaction, and returns what is given up because of it.
-func (s *state) sent(o order, out outcome, now time.Time) (dropped []item) {
+// A consequence is what follows from an outcome, for who reads the log of the program.
+type consequence struct {
+	dropped []item        // given up
+	away    time.Duration // how long the destination had failed, that does no more
+}
+
+// sent takes the outcome of a transaction.
+func (s *state) sent(o order, out outcome, now time.Time) (c consequence) {
 	d := s.destinations[o.server]
 	s.touch(d, now)
 	switch out.verdict {
 	case delivered:
+		if !d.failing.IsZero() {
+			c.away = now.Sub(d.failing)
+		}
 		d.deliver()
 	case refused:
-		dropped = s.refuse(d, now)
+		c.dropped = s.refuse(d, now)
 	default:
 		s.fail(d, out.wait, now)
 	}
 	s.land(d, now)
-	return dropped
+	return c
 }
 
 // deliver ends the plan well.

@@ -43,7 +43,7 @@ func (o *Outbox) hopeless(ctx context.Context, at storage.Position, cause error)
 	if !o.troubles.tooOften(at) {
 		return false
 	}
-	o.log.Error("other servers are not told of an event, which cannot be read", "position", int64(at), "err", cause)
+	o.log.Error("other servers are not told of something, since it cannot be read", "position", int64(at), "err", cause)
 	return true
 }
 
@@ -58,4 +58,27 @@ func (o *Outbox) owed(ctx context.Context, ev *rooms.Event) (list []matrix.Serve
 		}
 	}()
 	return o.settings.Rooms.Owed(ctx, ev)
+}
+
+// servers returns the servers that are in a room now, for something that stands in the log at a place.
+func (o *Outbox) servers(ctx context.Context, room matrix.RoomID, at storage.Position) (list []matrix.ServerName, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+		if err != nil && o.hopeless(ctx, at, err) {
+			list, err = nil, nil
+		}
+	}()
+	return o.settings.Rooms.Servers(ctx, room)
+}
+
+// room returns a room, to read what stands in the log at a place.
+func (o *Outbox) room(ctx context.Context, num int64, at storage.Position) (rooms.Room, bool, error) {
+	found, err := rooms.ByNumbers(ctx, o.db, []int64{num})
+	if err != nil && !o.hopeless(ctx, at, err) {
+		return rooms.Room{}, false, fmt.Errorf("read room %d: %w", num, err)
+	}
+	room, known := found[num]
+	return room, known, nil
 }
