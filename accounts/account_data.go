@@ -8,6 +8,7 @@ import (
 
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/users"
 )
 
@@ -38,6 +39,16 @@ func (a *Accounts) AccountData(ctx context.Context, user matrix.UserID, room mat
 		return a.settings.DefaultPushRules(user), nil
 	}
 	return nil, matrix.Errorf(matrix.NotFound, "there is no account data %q", typ)
+}
+
+// AccountDataSince returns what a user set after one position of the log, up to and with another; all of it after 0.
+func (a *Accounts) AccountDataSince(ctx context.Context, user matrix.UserID, after, upTo storage.Position) ([]Datum, error) {
+	return users.AccountDataSince(ctx, a.db, user, users.Span{After: after, UpTo: upTo})
+}
+
+// RoomAccountData returns all that a user set for a room.
+func (a *Accounts) RoomAccountData(ctx context.Context, user matrix.UserID, room matrix.RoomID) ([]Datum, error) {
+	return users.RoomAccountData(ctx, a.db, user, room)
 }
 
 // WithPushRules adds the default push rules to all the global account data of a user who never changed a rule.

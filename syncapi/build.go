@@ -11,7 +11,6 @@ import (
 	"github.com/myelin-chat/myelin/roomserver/view"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
-	"github.com/myelin-chat/myelin/storage/users"
 )
 
 // builder makes the answer of one request.
@@ -99,7 +98,7 @@ func (b *builder) glance(ctx context.Context) error {
 }
 
 func (b *builder) readAccountData(ctx context.Context) error {
-	found, err := users.AccountDataSince(ctx, b.api.DB, b.user.id, users.Span{After: b.since(), UpTo: b.look.position})
+	found, err := b.api.Accounts.AccountDataSince(ctx, b.user.id, b.since(), b.look.position)
 	if err != nil {
 		return err
 	}
@@ -174,8 +173,8 @@ func (a *API) ignoredBy(ctx context.Context, u *user, news storage.Position) (ma
 	if kept != nil && at >= news {
 		return kept, nil
 	}
-	content, _, err := users.AccountData(ctx, a.DB, u.id, "", "m.ignored_user_list")
-	if err != nil {
+	content, err := a.Accounts.AccountData(ctx, u.id, "", "m.ignored_user_list")
+	if err != nil && matrix.CodeOf(err) != matrix.NotFound {
 		return nil, err
 	}
 	kept = ignoredUsers(content)

@@ -5,20 +5,20 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/storage/rooms"
-	"github.com/myelin-chat/myelin/storage/users"
 )
 
 // accountData is what a user set, sorted by room.
 type accountData struct {
-	global []users.AccountDatum
-	rooms  map[matrix.RoomID][]users.AccountDatum
+	global []accounts.Datum
+	rooms  map[matrix.RoomID][]accounts.Datum
 }
 
-func sortAccountData(found []users.AccountDatum) accountData {
+func sortAccountData(found []accounts.Datum) accountData {
 	var d accountData
 	for _, datum := range found {
 		if datum.Room == "" {
@@ -26,14 +26,14 @@ func sortAccountData(found []users.AccountDatum) accountData {
 			continue
 		}
 		if d.rooms == nil {
-			d.rooms = map[matrix.RoomID][]users.AccountDatum{}
+			d.rooms = map[matrix.RoomID][]accounts.Datum{}
 		}
 		d.rooms[datum.Room] = append(d.rooms[datum.Room], datum)
 	}
 	return d
 }
 
-func appendDatum(l list, d users.AccountDatum) list {
+func appendDatum(l list, d accounts.Datum) list {
 	l = append(l.next(), `{"content":`...)
 	l = append(l, d.Content...)
 	l = append(l, `,"type":`...)
@@ -56,7 +56,7 @@ func (b *builder) roomData(ctx context.Context, room matrix.RoomID, fresh bool) 
 	found := b.data.rooms[room]
 	if fresh && !b.req.initial {
 		var err error
-		if found, err = users.RoomAccountData(ctx, b.api.DB, b.user.id, room); err != nil {
+		if found, err = b.api.Accounts.RoomAccountData(ctx, b.user.id, room); err != nil {
 			return nil, err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/myelin-chat/myelin/event"
-	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -41,7 +40,7 @@ type room struct {
 // rootMove says that the current state has this root from a position on.
 type rootMove struct {
 	from storage.Position
-	root statetree.NodeID
+	root rooms.Root
 }
 
 func newRoom(num int64, id matrix.RoomID, from storage.Position) *room {
@@ -197,7 +196,7 @@ func (g *glimpse) receiptsIn(span rooms.Span) ([]rooms.Receipt, bool) {
 }
 
 // rootAt returns the root of the current state at a position, if the memory knows it.
-func (g *glimpse) rootAt(p storage.Position) (statetree.NodeID, bool) {
+func (g *glimpse) rootAt(p storage.Position) (rooms.Root, bool) {
 	if p < g.rootsFrom {
 		return 0, false
 	}

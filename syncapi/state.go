@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/myelin-chat/myelin/event"
-	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/roomserver/view"
@@ -129,7 +128,7 @@ func (b *builder) stateAt(ctx context.Context, p stretch, at storage.Position) (
 			return roomserver.State{}, err
 		}
 	}
-	return b.api.Rooms.StateAt(p.v.Room, statetree.NodeID(root)), nil
+	return b.api.Rooms.StateAt(p.v.Room, root), nil
 }
 
 // withSenders adds to changed those members that the client needs to show the

@@ -12,7 +12,6 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/ephemeral"
 	"github.com/myelin-chat/myelin/roomserver/view"
-	"github.com/myelin-chat/myelin/storage/users"
 )
 
 // maxTimeout is the longest a request is held, whatever it asks for.
@@ -212,12 +211,12 @@ func (a *API) filterOf(ctx context.Context, u *user, parameter string) (*view.Fi
 	if kept != nil {
 		return kept, nil
 	}
-	content, found, err := users.Filter(ctx, a.DB, u.id, parameter)
+	content, err := a.Accounts.Filter(ctx, u.id, parameter)
+	if matrix.CodeOf(err) == matrix.NotFound {
+		return nil, matrix.Errorf(matrix.InvalidParam, "there is no filter %q", parameter)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if !found {
-		return nil, matrix.Errorf(matrix.InvalidParam, "there is no filter %q", parameter)
 	}
 	f, err := view.ParseFilter(content)
 	if err != nil {

@@ -7,6 +7,9 @@ import (
 	"github.com/myelin-chat/myelin/storage"
 )
 
+// Root names a state of a room: the same root is the same state, 0 the empty one.
+type Root = statetree.NodeID
+
 // RootAt returns the root of a room's current state as it was at a position; 0 if the room was not
 // yet known to us then.
 func RootAt(ctx context.Context, q storage.Querier, roomNum int64, at storage.Position) (statetree.NodeID, error) {
