@@ -66,16 +66,13 @@ func (s *Server) Adopt(ctx context.Context, in JoinAnswer) error {
 
 // check holds an answer against itself, and returns the create event.
 func (in JoinAnswer) check(us matrix.ServerName) (create *event.Event, err error) {
-	bad := func(format string, args ...any) (*event.Event, error) {
-		return nil, matrix.Errorf(matrix.Unknown, "the answer to the join of %s is wrong: "+format, append([]any{in.Room}, args...)...).WithStatus(502)
-	}
-	if in.Join.Membership() != event.Join || in.Join.Target().Server() != us || in.Join.RoomID != in.Room || in.Join.Version != in.Version {
-		return bad("%s is no join of one of ours to it", in.Join.ID)
+	if in.Join.Membership() != event.Join || in.Join.Target().Server() != us || !in.has(in.Join) {
+		return nil, in.wrong("%s is no join of one of ours to it", in.Join.ID)
 	}
 	keys := make(map[event.Key]bool, len(in.State))
 	for _, ev := range in.State {
 		if !ev.IsState() || keys[ev.StateID()] {
-			return bad("%s has no place in the state, or another has it", ev.ID)
+			return nil, in.wrong("%s has no place in the state, or another has it", ev.ID)
 		}
 		keys[ev.StateID()] = true
 		if ev.StateID() == createKey {
@@ -83,17 +80,26 @@ func (in JoinAnswer) check(us matrix.ServerName) (create *event.Event, err error
 		}
 	}
 	if create == nil {
-		return bad("there is no create event")
+		return nil, in.wrong("there is no create event")
 	}
 	for _, ev := range slices.Concat(in.State, in.AuthChain) {
-		if ev.RoomID != in.Room || ev.Version != in.Version {
-			return bad("%s is of room %s", ev.ID, ev.RoomID)
-		}
-		if ev.Type == event.TypeCreate && ev.ID != create.ID {
-			return bad("there are two create events")
+		switch {
+		case !in.has(ev):
+			return nil, in.wrong("%s is of room %s", ev.ID, ev.RoomID)
+		case ev.Type == event.TypeCreate && ev.ID != create.ID:
+			return nil, in.wrong("there are two create events")
 		}
 	}
 	return create, nil
+}
+
+// has says whether an event is of the room.
+func (in JoinAnswer) has(ev *event.Event) bool {
+	return ev.RoomID == in.Room && ev.Version == in.Version
+}
+
+func (in JoinAnswer) wrong(format string, args ...any) error {
+	return matrix.Errorf(matrix.Unknown, "the answer to the join of %s is wrong: %s", in.Room, fmt.Sprintf(format, args...)).WithStatus(502)
 }
 
 // An adoption is a room on its way into this server. Nobody else works on the room: it has no owner yet.

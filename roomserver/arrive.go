@@ -137,7 +137,7 @@ func (st *step) authEvents(ctx context.Context, ev *event.Event) ([]*rooms.Event
 // why: an *auth.Rejection.
 func (st *step) judge(ctx context.Context, in *arrival) (why, err error) {
 	why = st.check(*in)
-	if why == nil {
+	if why == nil && !in.unknown {
 		why, err = st.allowedIn(ctx, in.event, in.before)
 	}
 	switch {

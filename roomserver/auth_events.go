@@ -91,26 +91,28 @@ func (f *fetch) askForAuth(ctx context.Context, missing []matrix.EventID) (found
 			return false
 		}
 		chain, err := f.server.remote.EventAuth(ctx, server, f.room, of)
-		if err == nil && f.takeAuth(missing, chain) {
-			return true
-		}
-		if len(missing) > maxSingleAsked {
-			continue
-		}
-		for _, id := range missing {
-			if ctx.Err() != nil || !f.request() {
-				return found
-			}
-			ev, err := f.server.remote.Event(ctx, server, f.room, id)
-			if err == nil && ev != nil {
-				found = f.takeAuth([]matrix.EventID{id}, []*event.Event{ev}) || found
-			}
-		}
-		if found {
+		if err == nil && f.takeAuth(missing, chain) || f.askForEach(ctx, server, missing) {
 			return true
 		}
 	}
 	return false
+}
+
+// askForEach asks a server for auth events one by one, if they are few.
+func (f *fetch) askForEach(ctx context.Context, server matrix.ServerName, missing []matrix.EventID) (found bool) {
+	if len(missing) > maxSingleAsked {
+		return false
+	}
+	for _, id := range missing {
+		if ctx.Err() != nil || !f.request() {
+			return found
+		}
+		ev, err := f.server.remote.Event(ctx, server, f.room, id)
+		if err == nil && ev != nil {
+			found = f.takeAuth([]matrix.EventID{id}, []*event.Event{ev}) || found
+		}
+	}
+	return found
 }
 
 // citing returns an event whose auth chain has the first of the missing.

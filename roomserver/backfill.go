@@ -86,34 +86,44 @@ func (f *fetch) fetchHistory(ctx context.Context, from []matrix.EventID, limit i
 		if err != nil {
 			continue
 		}
-		ids := slices.Clone(from)
-		for _, ev := range answer[:min(len(answer), maxGapAnswers)] {
-			ids = append(append(append(ids, ev.ID), ev.PrevEvents...), ev.AuthEvents...)
-		}
-		if err := f.look(ctx, ids); err != nil {
+		if err := f.takeHistory(ctx, from, answer, limit); err != nil {
 			return err
-		}
-		wanted := f.leadingTo(from, answer, f.isInPlace)
-		for _, ev := range wanted[:min(len(wanted), limit)] {
-			f.add(ev)
 		}
 		if len(f.batch) > 0 {
 			break
 		}
 	}
-	states := 0
-	for _, ev := range f.batch {
-		if had := f.here(ev.ID); had != nil && !had.StateUnknown || !slices.ContainsFunc(ev.PrevEvents, func(id matrix.EventID) bool { return !f.isPlaced(id) }) {
-			continue
-		}
-		if states++; states > maxGapStates {
-			break
-		}
-		if err := f.fetchStateAt(ctx, ev.ID); err != nil {
+	if err := f.fetchOldestStates(ctx); err != nil {
+		return err
+	}
+	return f.fetchAuthEvents(ctx)
+}
+
+// takeHistory takes from an answer the events that are wanted, and those that these follow.
+func (f *fetch) takeHistory(ctx context.Context, from []matrix.EventID, answer []*event.Event, limit int) error {
+	ids := slices.Clone(from)
+	for _, ev := range answer[:min(len(answer), maxGapAnswers)] {
+		ids = append(append(append(ids, ev.ID), ev.PrevEvents...), ev.AuthEvents...)
+	}
+	if err := f.look(ctx, ids); err != nil {
+		return err
+	}
+	wanted := f.leadingTo(from, answer, f.isInPlace)
+	for _, ev := range wanted[:min(len(wanted), limit)] {
+		f.add(ev)
+	}
+	return nil
+}
+
+// fetchOldestStates fetches the states before those events of which a prev event is not here.
+func (f *fetch) fetchOldestStates(ctx context.Context) error {
+	_, oldest := f.missingPrevs()
+	for _, id := range oldest[:min(len(oldest), maxGapStates)] {
+		if err := f.fetchStateAt(ctx, id); err != nil {
 			return err
 		}
 	}
-	return f.fetchAuthEvents(ctx)
+	return nil
 }
 
 // isInPlace says whether an event is where it belongs in the room.
@@ -178,11 +188,7 @@ func (st *step) addHistory(ctx context.Context, ev *event.Event, order rooms.Ord
 	if in.fills, err = st.isLacked(ctx, ev.ID); err != nil {
 		return false, err
 	}
-	if in.unknown && in.kind == rooms.Backfilled {
-		if st.check(in) != nil {
-			in.kind, in.order, in.lacks = rooms.Rejected, rooms.Order{}, nil
-		}
-	} else if _, err = st.judge(ctx, &in); err != nil {
+	if _, err = st.judge(ctx, &in); err != nil {
 		return false, err
 	}
 	_, err = st.store(ctx, in)

@@ -90,11 +90,21 @@ func (st *step) resolveCurrent(ctx context.Context) error {
 	}
 	own := st.ownMoves(moves)
 	covered := len(own) == len(moves)
+	if err := st.moveByOwn(ctx, own, covered, resolved); err != nil {
+		return err
+	}
+	if !covered {
+		err = st.moveBeyond(ctx, resolved)
+	}
+	st.branches = branches{}
+	return err
+}
+
+// moveByOwn moves the current state by those events of the step that have become part of it, one after the
+// other. If that is all that has moved, the last takes it to the resolved state.
+func (st *step) moveByOwn(ctx context.Context, own []int, covered bool, resolved statetree.Tree) (err error) {
 	for i := st.branches.since; i < len(st.events); i++ {
 		added := &st.events[i]
-		if added.Kind != rooms.Live {
-			continue
-		}
 		if len(own) > 0 && own[0] == i {
 			own = own[1:]
 			next := resolved
@@ -109,11 +119,7 @@ func (st *step) resolveCurrent(ctx context.Context) error {
 		}
 		added.StateAfter = st.tip.state.Root()
 	}
-	if !covered {
-		err = st.moveBeyond(ctx, resolved)
-	}
-	st.branches = branches{}
-	return err
+	return nil
 }
 
 // movesTo says what resolution has changed: the number of the new event at each key, 0 for none.
