@@ -1,0 +1,208 @@
+package roomserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Rooms that no user of this server is in have no owner, and no state that could be relied on. How our users stand to
+// them, by an invite or a knock, is kept beside them.
+
+// An aside is a membership event of a user of this server in a room that this server is not in.
+type aside struct {
+	event    *event.Event
+	stripped []byte // of an invite or a knock
+}
+
+// setAside stores an aside and tells the user, unless this server is in the room, which then has an owner whose business
+// it is. Repeating it changes nothing.
+func (s *Server) setAside(ctx context.Context, in aside) (resident bool, err error) {
+	// Nobody adopts the room meanwhile.
+	s.inbox.admit(in.event.RoomID, nil)
+	defer s.inbox.leave(in.event.RoomID, nil)
+	done, err := s.inbox.fetchAlone(ctx, in.event.RoomID)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	_, err = s.residence(ctx, in.event.RoomID)
+	if !errors.As(err, new(noRoomError)) {
+		return err == nil, err
+	}
+	w, err := s.asideWrite(ctx, in)
+	if err != nil || w.Known && w.Event.Kind == rooms.Aside {
+		return false, err
+	}
+	if _, err = s.db.Commit(ctx, w); err != nil {
+		return false, fmt.Errorf("store a membership of %s: %w", in.event.RoomID, err)
+	}
+	return false, nil
+}
+
+// asideWrite is what is to be stored.
+func (s *Server) asideWrite(ctx context.Context, in aside) (w rooms.SetAside, err error) {
+	ev := in.event
+	room, found, err := rooms.ByID(ctx, s.db, ev.RoomID)
+	switch {
+	case err != nil:
+		return w, fmt.Errorf("find room %s: %w", ev.RoomID, err)
+	case !found:
+		w.NewRoom = true
+		room = rooms.Room{Num: s.db.NextNumber(), ID: ev.RoomID, Version: ev.Version}
+	case room.Version != ev.Version:
+		return w, matrix.Errorf(matrix.InvalidParam, "%s has version %s", ev.RoomID, room.Version.ID)
+	}
+	w.Room = room
+	if w.Event, w.Known, err = rooms.EventByID(ctx, s.db, room, ev.ID); err != nil {
+		return w, fmt.Errorf("find event %s: %w", ev.ID, err)
+	}
+	if w.Known && w.Event.ReferenceHash() != ev.ReferenceHash() {
+		return w, matrix.Errorf(matrix.InvalidParam, "there is another event %s", ev.ID)
+	}
+	if !w.Known {
+		w.Event = &rooms.Event{
+			Event: ev, Num: s.db.NextNumber(), RoomNum: room.Num, Kind: rooms.Aside, StateUnknown: true,
+		}
+	}
+	w.Membership = rooms.Membership{
+		RoomNum: room.Num, Room: room.ID, User: ev.Target(), Membership: ev.Membership(), EventNum: w.Event.Num,
+		Stripped: in.stripped,
+	}
+	return w, nil
+}
+
+// A Standing is how a user of this server stands to a room that this server may be in or not.
+type Standing struct {
+	Resident   bool // this server is in the room, and nobody else is asked
+	Version    *event.Version
+	Membership event.Membership
+	Inviter    matrix.UserID       // if the membership is invite
+	Servers    []matrix.ServerName // that may be in the room
+	invite     *event.Event        // or knock
+}
+
+// Standing tells how a user stands to a room, of which perhaps nothing is known.
+func (s *Server) Standing(ctx context.Context, user matrix.UserID, id matrix.RoomID) (Standing, error) {
+	room, found, err := rooms.ByID(ctx, s.db, id)
+	if err != nil {
+		return Standing{}, fmt.Errorf("find room %s: %w", id, err)
+	}
+	if !found {
+		return Standing{}, nil
+	}
+	st, err := s.standing(ctx, room, user)
+	if err != nil {
+		return st, err
+	}
+	if st.Servers, err = rooms.JoinedServers(ctx, s.db, room.Num, maxKnownServers); err != nil {
+		return st, fmt.Errorf("find the servers in %s: %w", id, err)
+	}
+	st.Resident, err = s.livesHere(ctx, room, st.Servers)
+	return st, err
+}
+
+// maxKnownServers bounds the members whose servers are asked for a room that this one has left.
+const maxKnownServers = 50
+
+// livesHere says whether a room is this server's to act in: a user of ours is in it, or nobody at all.
+func (s *Server) livesHere(ctx context.Context, room rooms.Room, joined []matrix.ServerName) (bool, error) {
+	_, err := s.residence(ctx, room.ID)
+	if err == nil || !errors.As(err, new(noRoomError)) {
+		return err == nil, err
+	}
+	_, lived, err := rooms.HeadOf(ctx, s.db, room.Num)
+	if err != nil {
+		return false, fmt.Errorf("find room %s: %w", room.ID, err)
+	}
+	return lived && len(joined) == 0, nil
+}
+
+// standing reads the membership.
+func (s *Server) standing(ctx context.Context, room rooms.Room, user matrix.UserID) (Standing, error) {
+	st := Standing{Version: room.Version}
+	m, found, err := rooms.MembershipOf(ctx, s.db, room.Num, user)
+	if err != nil {
+		return st, fmt.Errorf("find the membership of %s in %s: %w", user, room.ID, err)
+	}
+	if !found {
+		return st, nil
+	}
+	st.Membership = m.Membership
+	if m.Membership != event.Invite && m.Membership != event.Knock {
+		return st, nil
+	}
+	events, err := rooms.EventsByNumber(ctx, s.db, room, []int64{m.EventNum})
+	if err != nil {
+		return st, fmt.Errorf("read the membership of %s in %s: %w", user, room.ID, err)
+	}
+	for _, ev := range events {
+		if st.invite = ev.Event; m.Membership == event.Invite {
+			st.Inviter = ev.Sender
+		}
+	}
+	return st, nil
+}
+
+// Left stores that a user of this server has left a room that this server is not in: an invite was rejected, a knock
+// taken back. The leave is the one that a resident server has taken; nil if none could be reached: the user is rid of
+// the invite all the same.
+func (s *Server) Left(ctx context.Context, user matrix.UserID, id matrix.RoomID, leave *event.Event) error {
+	if leave == nil {
+		before, err := s.Standing(ctx, user, id)
+		if err != nil {
+			return err
+		}
+		if before.invite == nil {
+			return matrix.Errorf(matrix.Forbidden, "%s is not invited to %s", user, id)
+		}
+		if leave, err = s.lonelyLeave(before.invite); err != nil {
+			return err
+		}
+	}
+	_, err := s.setAside(ctx, aside{event: leave})
+	return err
+}
+
+// lonelyLeave makes the leave that follows an invite or knock where nobody else hears of it.
+func (s *Server) lonelyLeave(invite *event.Event) (*event.Event, error) {
+	target := string(invite.Target())
+	return event.Build(invite.Version, event.Proto{
+		Type: event.TypeMember, StateKey: &target, Sender: invite.Target(), RoomID: invite.RoomID,
+		Content:    []byte(`{"membership":"leave"}`),
+		PrevEvents: []matrix.EventID{invite.ID}, AuthEvents: []matrix.EventID{invite.ID},
+		Depth: invite.Depth + 1, OriginServerTS: s.now().UnixMilli(),
+		ReferenceHashes: map[matrix.EventID][sha256.Size]byte{invite.ID: invite.ReferenceHash()},
+	}, s.name, s.key)
+}
+
+// Knocked stores that a user of this server has knocked on a room that this server is not in, with the state that the
+// resident server told for it.
+func (s *Server) Knocked(ctx context.Context, knock *event.Event, state []*event.Event) error {
+	var told []json.RawMessage
+	for _, ev := range state {
+		if ev.RoomID == knock.RoomID && ev.IsState() {
+			told = append(told, appendStripped(nil, ev))
+		}
+	}
+	_, err := s.setAside(ctx, aside{event: knock, stripped: strippedOf(knock, told)})
+	return err
+}
+
+// MemberContent makes the content of the event by which a user of this server comes or goes.
+func (s *Server) MemberContent(ctx context.Context, user matrix.UserID, m event.Membership, in JoinRoom) ([]byte, error) {
+	change := memberChange{target: user, membership: m, reason: in.Reason, extra: in.Extra}
+	if m != event.Leave {
+		var err error
+		if change.profile, err = s.profileOf(ctx, user); err != nil {
+			return nil, err
+		}
+	}
+	return change.content()
+}

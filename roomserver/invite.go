@@ -1,0 +1,80 @@
+package roomserver
+
+import (
+	"context"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+)
+
+// An Invite is an invite of ours on its way to the server of the invited user, which has to sign it.
+type Invite struct {
+	Event *event.Event
+	State []*event.Event // what tells the invited what the room is
+}
+
+// DraftInvite makes the invite of a user of another server. It is in the room when InviteSigned has taken it back.
+// https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room
+func (s *Server) DraftInvite(ctx context.Context, by matrix.Requester, in Move, direct bool) (Invite, error) {
+	if by.Guest {
+		return Invite{}, matrix.Errorf(matrix.GuestAccessForbidden, "guests may not invite")
+	}
+	if s.isLocal(in.Target) {
+		return Invite{}, matrix.Errorf(matrix.Unknown, "%s is a user of this server", in.Target)
+	}
+	content, err := memberChange{target: in.Target, membership: event.Invite, reason: in.Reason, direct: direct}.content()
+	if err != nil {
+		return Invite{}, err
+	}
+	var invite Invite
+	// It adds nothing, so it ends when what it has read is committed.
+	err = s.do(ctx, in.Room, func(ctx context.Context, st *step) error {
+		if err := st.mustBeJoined(ctx, by.User); err != nil {
+			return err
+		}
+		target := string(in.Target)
+		invite, err = st.draftInvite(ctx, draft{typ: event.TypeMember, stateKey: &target, sender: by.User, content: content})
+		return err
+	})
+	return invite, notThere(in.Room, err)
+}
+
+func (st *step) draftInvite(ctx context.Context, d draft) (Invite, error) {
+	if err := st.admit(ctx, matrix.UserID(*d.stateKey).Server()); err != nil {
+		return Invite{}, err
+	}
+	known, err := st.authState(ctx, st.tip.state, d)
+	if err != nil {
+		return Invite{}, err
+	}
+	ev, err := st.build(d, st.follows(), known)
+	if err != nil {
+		return Invite{}, err
+	}
+	if err := st.authorise(ev, known); err != nil {
+		return Invite{}, forbidden(err)
+	}
+	found, err := st.lookup(ctx, append(strippedTypes[:len(strippedTypes):len(strippedTypes)], memberKey(d.sender))...)
+	invite := Invite{Event: ev}
+	for _, state := range found {
+		if state != nil {
+			invite.State = append(invite.State, state.Event)
+		}
+	}
+	return invite, err
+}
+
+// InviteSigned takes an invite of ours into its room, which now carries the signature of the server of the invited user.
+// Both must be right: the one who calls has seen to that.
+func (s *Server) InviteSigned(ctx context.Context, invite *event.Event) error {
+	return s.do(ctx, invite.RoomID, func(ctx context.Context, st *step) error {
+		result, err := st.receive(ctx, invite)
+		if err != nil {
+			return err
+		}
+		if result.Outcome != Accepted && result.Outcome != Known {
+			return forbidden(result.Err)
+		}
+		return nil
+	})
+}
