@@ -13,7 +13,8 @@ import (
 // An item is one thing that is owed, for certain.
 type item struct {
 	servers.Debt
-	refused uint8 // how often the destination refused it when it was alone in a transaction
+	refused uint8  // how often the destination refused it alone, having taken something else before
+	taken   uint64 // destination.taken at the last of these
 }
 
 // A place is what a lag is in.
@@ -64,8 +65,8 @@ type destination struct {
 
 	receiptsAt, presenceAt time.Time // when they are sent, if nothing is that is more urgent
 
-	limit    int  // of the items of a transaction: less than maxItems while something was refused
-	accepted bool // a transaction since the last refusal of an item for the first time
+	limit int    // of the items of a transaction: less than maxItems while something was refused
+	taken uint64 // transactions delivered
 
 	failures int // in a row
 	failing  time.Time

@@ -300,6 +300,10 @@ func (s *sim) fly() {
 // settle lets everything arrive.
 func (s *sim) settle() {
 	s.healed = true
+	for _, server := range s.servers {
+		s.village.join(s.rooms[0], server)
+		s.moved[string(s.rooms[0].ID)+string(server)] = true
+	}
 	for i := range 4000 {
 		if err := s.box.dispatch(context.Background()); err != nil {
 			s.t.Error(err)

@@ -142,7 +142,7 @@ func (d *destination) pick() (picked []item) {
 	if d.edus != nil || len(d.rooms) > 0 {
 		room = [...]int{servers.DebtEvents: maxPDUs / 2, servers.DebtReceipts: maxReads, servers.DebtEDUs: maxStoredEDUs / 2}
 	}
-	if len(d.head) == 0 && len(d.queue) == 0 {
+	if !d.hasOther() {
 		d.head, d.aside = d.aside, nil
 	}
 	for _, list := range []*[]item{&d.head, &d.queue} {
@@ -310,7 +310,8 @@ func (d *destination) deliver() {
 			d.done = append(d.done, it.At)
 		}
 	}
-	d.plan, d.failures, d.failing, d.accepted = nil, 0, time.Time{}, true
+	d.plan, d.failures, d.failing = nil, 0, time.Time{}
+	d.taken++
 	d.putBack(d.aside)
 	d.aside = nil
 	d.limit = min(2*d.limit, maxItems)
@@ -363,8 +364,9 @@ const (
 
 // setAside lets an item wait that was refused, or gives it up.
 func (d *destination) setAside(it item) (dropped []item) {
-	if d.accepted {
+	if d.taken > it.taken {
 		it.refused++
+		it.taken = d.taken
 	}
 	if it.refused >= maxRefusals {
 		if it.Kind == servers.DebtEDUs {
@@ -372,7 +374,6 @@ func (d *destination) setAside(it item) (dropped []item) {
 		}
 		return []item{it}
 	}
-	d.accepted = false
 	d.aside = append(d.aside, it)
 	return nil
 }
