@@ -96,7 +96,7 @@ func (h *hub) takeAll(news []storage.News, complete bool) []*user {
 		h.startAfresh(&b)
 	}
 	for _, n := range news {
-		if complete {
+		if complete && n.Position > h.position { // else what made us start afresh covers it
 			h.take(n, &b)
 			h.position = n.Position
 		}
