@@ -352,6 +352,10 @@ func (s *state) refuse(d *destination, now time.Time) (dropped []item) {
 		s.fail(d, 0, now)
 		return dropped
 	}
+	if len(dropped) > 0 && len(d.aside) == 0 {
+		d.failures, d.failing = 0, time.Time{} // it is well, but for that
+		return dropped
+	}
 	d.failures = max(d.failures, 1)
 	d.retryAt = now.Add(splitDelay)
 	return dropped
