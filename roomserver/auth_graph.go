@@ -20,9 +20,12 @@ type authGraph struct {
 	marked int
 }
 
-// maxGraphBytes bounds a graph that is kept from one step to the next. A larger one is read again when it
-// is next needed.
-const maxGraphBytes = 16 << 20
+// Limits of the graphs that are kept from one step to the next. One that is not kept is read again when it is
+// next needed.
+const (
+	maxGraphBytes  = 32 << 20 // of one room: half a million events
+	maxGraphsBytes = 64 << 20 // of all; what goes beyond is dropped at the next sweep
+)
 
 // load returns the graph, with all events that the step stands on.
 func (a *authGraph) load(ctx context.Context, st *step) (*stateres.Graph, error) {
@@ -117,6 +120,13 @@ func (a *authGraph) goBack() {
 	default:
 		a.graph.Truncate(a.marked)
 	}
+}
+
+func (a *authGraph) bytes() int64 {
+	if a.graph == nil {
+		return 0
+	}
+	return a.graph.Bytes()
 }
 
 // forget drops the graph: it has events that were not stored.

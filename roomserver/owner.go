@@ -373,9 +373,14 @@ func (s *Server) sweep(now time.Time) {
 	if len(s.owners) > maxOwners {
 		idle = idleAtMost
 	}
+	var graphs int64
 	for id, o := range s.owners {
 		if !o.mu.TryLock() {
 			continue
+		}
+		if graphs += o.graph.bytes(); graphs > maxGraphsBytes {
+			graphs -= o.graph.bytes()
+			o.graph.forget()
 		}
 		if o.flights.idle() && (o.fenced || now.Sub(o.used) >= idle) {
 			o.gone = true

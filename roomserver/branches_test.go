@@ -1,0 +1,172 @@
+package roomserver
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+	"github.com/myelin-chat/myelin/storage/storagetest"
+)
+
+// topicAt makes a topic of alice that follows an event, as if it came from elsewhere.
+func topicAt(t *testing.T, s *Server, room rooms.Room, text string, prev *rooms.Event) *event.Event {
+	t.Helper()
+	ctx, key := context.Background(), ""
+	var ev *event.Event
+	err := s.do(ctx, room.ID, func(ctx context.Context, st *step) error {
+		d := draft{typ: typeTopic, stateKey: &key, sender: someone("alice").User, content: fmt.Appendf(nil, `{"topic":%q}`, text)}
+		known, err := st.authState(ctx, st.tip.state, d)
+		if err == nil {
+			ev, err = st.build(d, []placed{storedPlaced(prev)}, known)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ev
+}
+
+// A commit that fails takes with it what it added to the auth graph and to the current state.
+func TestFailedBranch(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		s := testServer(t, db)
+		room := testRoom(t, s)
+		ctx := context.Background()
+		if err := s.do(ctx, room.ID, says("alice", "one", 7)); err != nil {
+			t.Fatal(err)
+		}
+		head, _, err := rooms.HeadOf(ctx, db, room.Num)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base, err := s.Events(ctx, room, head.Extremities)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left, right := topicAt(t, s, room, "left", base[0]), topicAt(t, s, room, "right", base[0])
+		lost := topicAt(t, s, room, "lost", base[0])
+		for _, ev := range []*event.Event{left, right} {
+			if got := s.Receive(ctx, "elsewhere.org", room.ID, []*event.Event{ev}); got[0].Outcome != Accepted {
+				t.Fatalf("got %+v", got)
+			}
+		}
+		err = s.do(ctx, room.ID, func(ctx context.Context, st *step) error {
+			if _, err := st.receive(ctx, lost); err != nil {
+				return err
+			}
+			return says("alice", "never", 7)(ctx, st) // the key is taken
+		})
+		if err == nil {
+			t.Fatal("a transaction was stored twice")
+		}
+		state, err := s.Current(ctx, room.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic, err := state.Event(ctx, event.Key{Type: typeTopic})
+		if err != nil || topic.ID == lost.ID {
+			t.Errorf("topic: got that of what was not stored, %v", err)
+		}
+		if got := s.Receive(ctx, "elsewhere.org", room.ID, []*event.Event{lost}); got[0].Outcome != Accepted {
+			t.Errorf("again: got %+v", got)
+		}
+	})
+}
+
+// The graph is built whatever the order of the numbers.
+func TestBuildGraph(t *testing.T) {
+	hasher := statetree.NewHasher([16]byte{1})
+	key := func(n int64) event.Key { return event.Key{Type: "t", StateKey: fmt.Sprint(n)} }
+	nodes := []rooms.AuthNode{{Num: 1, Key: key(1), Auth: []int64{9}}, {Num: 5, Key: key(5), Auth: []int64{1, 9}}, {Num: 9, Key: key(9)}}
+	graph, err := buildGraph(hasher, nodes)
+	if err != nil || graph.Len() != 3 {
+		t.Errorf("got %v, %v; want three events", graph, err)
+	}
+	if _, err := buildGraph(hasher, nodes[:2]); err == nil {
+		t.Error("a graph without an auth event: no error")
+	}
+	a := authGraph{graph: graph}
+	a.mark()
+	if err := appendNode(graph, hasher, rooms.AuthNode{Num: 11, Key: key(11), Auth: []int64{5}}); err != nil {
+		t.Fatal(err)
+	}
+	if a.goBack(); graph.Len() != 3 || graph.Has(statetree.Value(11)) || a.bytes() == 0 {
+		t.Errorf("after going back: %d events", graph.Len())
+	}
+}
+
+func TestInOrder(t *testing.T) {
+	ids := func(events []*event.Event) (text string) {
+		for _, ev := range events {
+			text += string(ev.ID)
+		}
+		return text
+	}
+	for _, c := range []struct {
+		name, events, want string
+	}{
+		{"a row, backwards", "cb ba a", "abc"},
+		{"apart", "b a", "ba"},
+		{"a diamond", "dbc ca ba a", "abcd"},
+		{"a circle", "ab ba", "ba"},
+		{"of itself", "aa", "a"},
+		{"what is not there", "ax", "a"},
+	} {
+		var events []*event.Event
+		word := ""
+		flush := func() {
+			if word == "" {
+				return
+			}
+			ev := &event.Event{ID: matrix.EventID(word[:1])}
+			for _, prev := range word[1:] {
+				ev.PrevEvents = append(ev.PrevEvents, matrix.EventID(prev))
+			}
+			events, word = append(events, ev), ""
+		}
+		for _, r := range c.events + " " {
+			if r == ' ' {
+				flush()
+				continue
+			}
+			word += string(r)
+		}
+		got := inOrder(events, func(ev *event.Event, yield func(matrix.EventID)) {
+			for _, id := range ev.PrevEvents {
+				yield(id)
+			}
+		})
+		if ids(got) != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, ids(got), c.want)
+		}
+	}
+}
+
+func TestInbox(t *testing.T) {
+	var in inbox
+	some := make([]*event.Event, 1500)
+	for i := range some {
+		some[i] = &event.Event{}
+	}
+	if !in.admit("!a", some) || !in.admit("!b", some) {
+		t.Fatal("a first call was not let in")
+	}
+	if in.admit("!a", some) {
+		t.Error("too much was let in")
+	}
+	if !in.admit("!a", nil) {
+		t.Error("a call without events was not let in")
+	}
+	in.leave("!a", some)
+	in.leave("!a", nil)
+	in.leave("!b", some)
+	if len(in.rooms) != 0 || in.bytes != 0 {
+		t.Errorf("left are %d rooms, %d bytes", len(in.rooms), in.bytes)
+	}
+}
