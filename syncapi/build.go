@@ -160,6 +160,8 @@ func (b *builder) viewer(ctx context.Context, s sight) (*view.Viewer, error) {
 		if past.History, err = rooms.MembershipHistory(ctx, b.api.DB, room, b.user.id); err != nil {
 			return nil, err
 		}
+		// The database may be ahead of what this answer is about.
+		past.History = slices.DeleteFunc(past.History, func(m rooms.Membership) bool { return m.Position > b.look.position })
 	}
 	return view.Of(b.api.Rooms, room, b.req.by, past), nil
 }
