@@ -1,0 +1,327 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/servers"
+)
+
+const (
+	maxWorkers  = 1024 // rooms that are worked for at once; most of them wait for other servers
+	lookEvery   = time.Second
+	busyPause   = time.Second
+	firstPause  = time.Second
+	lastPause   = 5 * time.Minute
+	fencedPause = 90 * time.Second // by then the room was loaded afresh
+	// maxLacking is how often events are tried that stand on something that cannot be had: for half a minute. When one
+	// that follows them comes, they are asked for.
+	maxLacking = 5
+	maxFailed  = 60 // some five hours
+
+	answersKept  = time.Hour // for who repeats a transaction
+	forgetEvery  = time.Minute
+	forgetAtOnce = 2000
+)
+
+// inboxSettings are what an inbox works with.
+type inboxSettings struct {
+	DB    *storage.DB
+	Rooms *roomserver.Server
+	Now   func() time.Time
+	Log   *slog.Logger
+}
+
+// inbox gives to the rooms what was staged for them.
+type inbox struct {
+	inboxSettings
+	receive  receiver
+	moved    chan struct{} // capacity 1
+	newest   int64         // transactions with a greater number were added since the start
+	suspects suspects
+
+	mu      sync.Mutex
+	backlog *backlog
+}
+
+// receiver is roomserver.Server.Receive.
+type receiver func(context.Context, matrix.ServerName, matrix.RoomID, []*event.Event) []roomserver.Result
+
+func newInbox(s inboxSettings) *inbox {
+	return &inbox{
+		inboxSettings: s, receive: s.Rooms.Receive, moved: make(chan struct{}, 1), newest: s.DB.NextNumber(),
+		backlog: newBacklog(), suspects: suspects{panics: map[suspect]int64{}},
+	}
+}
+
+// Run gives to the rooms what other servers have sent, from where the run before was broken off, until ctx ends.
+func (a *API) Run(ctx context.Context) error { return a.inbox.run(ctx) }
+
+func (in *inbox) run(ctx context.Context) error {
+	if err := in.load(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("load what other servers have sent: %w", err)
+	}
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	free := make(chan struct{}, maxWorkers)
+	look, forget := time.NewTicker(lookEvery), time.NewTicker(forgetEvery)
+	defer look.Stop()
+	defer forget.Stop()
+	for {
+		in.start(ctx, &workers, free)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-in.moved:
+		case <-look.C:
+			in.mu.Lock()
+			in.backlog.promote(in.Now())
+			in.mu.Unlock()
+		case <-forget.C:
+			in.DB.Submit(servers.ForgetTransactions{BeforeMS: in.Now().Add(-answersKept).UnixMilli(), Limit: forgetAtOnce}, in.logForgotten)
+		}
+	}
+}
+
+func (in *inbox) logForgotten(_ storage.Position, err error) {
+	if err != nil && !errors.Is(err, storage.ErrClosed) {
+		in.Log.Warn("old transactions were not forgotten", "cause", err)
+	}
+}
+
+// start begins work for all rooms that wait for it, as many as may be worked for.
+func (in *inbox) start(ctx context.Context, workers *sync.WaitGroup, free chan struct{}) {
+	for {
+		select {
+		case free <- struct{}{}:
+		default:
+			return // who is done makes it look again
+		}
+		in.mu.Lock()
+		batch := in.backlog.take(in.Now())
+		in.mu.Unlock()
+		if batch == nil {
+			<-free
+			return
+		}
+		workers.Go(func() {
+			defer func() {
+				<-free
+				in.wake()
+			}()
+			defer in.survive("working for a room")
+			in.work(ctx, batch)
+		})
+	}
+}
+
+// survive keeps the process from ending with a mistake of this package. What was being done stays staged until the next
+// start.
+func (in *inbox) survive(what string) {
+	if cause := recover(); cause != nil {
+		in.Log.Error("panic", "while", what, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	}
+}
+
+func (in *inbox) wake() {
+	select {
+	case in.moved <- struct{}{}:
+	default:
+	}
+}
+
+// reserve makes room for a transaction, or tells its server to come later.
+func (in *inbox) reserve(origin matrix.ServerName, bytes int64) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.backlog.reserve(origin, bytes) {
+		return nil
+	}
+	return matrix.Errorf(matrix.LimitExceeded, "too much of %s waits to be processed", origin).With("retry_after_ms", int64(5000))
+}
+
+func (in *inbox) release(origin matrix.ServerName, bytes int64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.backlog.release(origin, bytes)
+}
+
+// add takes a transaction that was stored, and for which room was made.
+func (in *inbox) add(t *stagedTransaction, parcels []*parcel) {
+	in.mu.Lock()
+	for _, p := range parcels {
+		p.careful = in.suspects.any(p.room, p.events)
+	}
+	in.backlog.add(t, parcels, in.Now())
+	in.mu.Unlock()
+	in.wake()
+}
+
+// work lets a room take parcels of one server.
+func (in *inbox) work(ctx context.Context, batch []*parcel) {
+	again, notBefore := in.deliver(ctx, batch)
+	if ctx.Err() != nil {
+		return // all is stored, and will be done by the next run
+	}
+	now := in.Now()
+	in.mu.Lock()
+	finished := in.backlog.done(batch, again, moments{now: now, notBefore: notBefore})
+	in.mu.Unlock()
+	for _, t := range finished {
+		in.DB.Submit(servers.FinishTransaction{Num: t.num}, in.logUnfinished)
+	}
+}
+
+func (in *inbox) logUnfinished(_ storage.Position, err error) {
+	if err != nil && !errors.Is(err, storage.ErrClosed) {
+		in.Log.Warn("a transaction that was processed was not noted so; it will be processed again", "cause", err)
+	}
+}
+
+// deliver returns the parcels of which something has to be tried again.
+func (in *inbox) deliver(ctx context.Context, batch []*parcel) (again []*parcel, notBefore time.Time) {
+	if err := in.reload(ctx, batch); err != nil {
+		in.Log.Warn("what other servers have sent cannot be read", "cause", err)
+		for _, p := range batch {
+			p.tries++
+			p.due = in.Now().Add(pause(p.tries))
+		}
+		return batch, notBefore
+	}
+	if batch[0].careful {
+		notBefore = in.deliverCarefully(ctx, batch[0])
+	} else {
+		notBefore = in.deliverAll(ctx, batch)
+	}
+	for _, p := range batch {
+		if len(p.events) > 0 {
+			again = append(again, p)
+		} else if ctx.Err() == nil {
+			in.storeReceipts(ctx, p)
+		}
+	}
+	return again, notBefore
+}
+
+// deliverAll gives all events at once, and leaves in the parcels what has to be tried again.
+func (in *inbox) deliverAll(ctx context.Context, batch []*parcel) (notBefore time.Time) {
+	var events []*event.Event
+	for _, p := range batch {
+		events = append(events, p.events...)
+	}
+	results, panicked := in.guard(ctx, batch[0], events)
+	outcomes := make(map[matrix.EventID]roomserver.Result, len(results))
+	for _, r := range results {
+		outcomes[r.Event] = r
+	}
+	if panicked {
+		spared := func(e *event.Event) bool { return results != nil && !roomserver.IsFenced(outcomes[e.ID].Err) }
+		in.suspects.note(ctx, in, batch[0].room, slices.DeleteFunc(events, spared))
+		for _, p := range batch {
+			p.careful = true
+		}
+		return in.Now().Add(fencedPause)
+	}
+	if ctx.Err() != nil {
+		return notBefore
+	}
+	for _, p := range batch {
+		in.settle(p, outcomes)
+	}
+	return notBefore
+}
+
+// guard lets a room take events, and says whether something panicked: here or where the room is worked for.
+func (in *inbox) guard(ctx context.Context, p *parcel, events []*event.Event) (results []roomserver.Result, panicked bool) {
+	if len(events) == 0 {
+		return nil, false
+	}
+	defer func() {
+		if cause := recover(); cause != nil {
+			in.Log.Error("panic over events of another server", "room", p.room, "server", p.txn.origin,
+				"panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			panicked = true
+		}
+	}()
+	results = in.receive(ctx, p.txn.origin, p.room, events)
+	for _, r := range results {
+		if roomserver.IsFenced(r.Err) {
+			return results, true
+		}
+	}
+	return results, false
+}
+
+// settle leaves in a parcel the events that have to be tried again, and says when.
+func (in *inbox) settle(p *parcel, outcomes map[matrix.EventID]roomserver.Result) {
+	worst := roomserver.Accepted
+	var cause error
+	var again []*event.Event
+	for _, e := range p.events {
+		r := outcomes[e.ID]
+		switch r.Outcome {
+		case roomserver.Missing, roomserver.Busy, roomserver.Failed:
+			again = append(again, e)
+			worst, cause = max(worst, r.Outcome), r.Err
+		default:
+			in.Log.Debug("event of another server", "room", p.room, "event", e.ID, "outcome", r.Outcome, "cause", r.Err)
+		}
+	}
+	p.events = again
+	if len(again) == 0 {
+		return
+	}
+	p.tries++
+	p.due = in.Now().Add(pause(p.tries))
+	switch {
+	case worst == roomserver.Busy:
+		p.due = in.Now().Add(busyPause)
+		p.tries--
+	case worst == roomserver.Missing && p.tries == maxLacking:
+		in.Log.Debug("events of another server stand on what cannot be had", "room", p.room, "events", len(again), "cause", cause)
+		p.events = nil
+	case worst == roomserver.Failed && p.tries == maxFailed:
+		in.Log.Error("events of another server could not be stored", "room", p.room, "events", len(again), "cause", cause)
+		p.events = nil
+	case worst == roomserver.Failed:
+		in.Log.Warn("events of another server are tried again", "room", p.room, "events", len(again), "cause", cause)
+	}
+}
+
+// pause is how long to wait after so many tries.
+func pause(tries int) time.Duration {
+	return min(firstPause<<min(tries-1, 20), lastPause)
+}
+
+// storeReceipts stores the receipts of a parcel whose events are in their room. Those that the room does not take are
+// of no use; what is lost with a database that fails is a receipt, which its user's next one mends.
+func (in *inbox) storeReceipts(ctx context.Context, p *parcel) {
+	const sideBySide = 16 // each waits for its commit
+	slots := make(chan struct{}, sideBySide)
+	var waiting sync.WaitGroup
+	for _, r := range p.receipts {
+		slots <- struct{}{}
+		waiting.Go(func() {
+			defer func() { <-slots }()
+			defer in.survive("storing a receipt")
+			err := in.Rooms.SetReceipt(ctx, matrix.Requester{Account: r.User, User: r.User}, roomserver.SetReceipt{
+				Room: p.room, Type: roomserver.ReceiptRead, Event: r.Event, Thread: r.Thread, TS: r.TS,
+			})
+			if err != nil {
+				in.Log.Debug("receipt of another server", "room", p.room, "cause", err)
+			}
+		})
+	}
+	waiting.Wait()
+	p.receipts = nil
+}

@@ -1,0 +1,273 @@
+package federation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/federation/keys"
+	"github.com/myelin-chat/myelin/federation/remote"
+	"github.com/myelin-chat/myelin/httpapi"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/servers"
+)
+
+// Limits of a transaction.
+// https://spec.matrix.org/v1.19/server-server-api/#transactions
+const (
+	maxPDUs       = 50
+	maxEDUs       = 100
+	maxTxnIDBytes = 255
+	intakeTimeout = time.Minute // most of it is for keys of servers that are slow
+)
+
+// transaction is the body of a request to send, as far as it is looked at. Its origin is who has signed the request.
+type transaction struct {
+	Origin matrix.ServerName `json:"origin"`
+	PDUs   []json.RawMessage `json:"pdus"`
+	EDUs   []json.RawMessage `json:"edus"`
+}
+
+// send takes a transaction in: what of it is no event, is not signed, or is not for this server is refused; the rest is
+// stored, and answered for. The rooms take their events later.
+// https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid
+func (a *API) send(ctx context.Context, c *call, in *httpapi.RawBody) (*httpapi.Raw, error) {
+	id := c.Path("txnID")
+	if len(id) > maxTxnIDBytes {
+		return nil, invalid("the transaction ID is longer than %d bytes", maxTxnIDBytes)
+	}
+	// Who repeats a transaction while it is being taken in waits for that; and whoever it was that asked first may go.
+	answer, err, _ := a.sending.Do(string(c.Origin)+"\x00"+id, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), intakeTimeout)
+		defer cancel()
+		return a.takeTransaction(ctx, c.Origin, id, *in)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rawAnswer(answer.([]byte), nil)
+}
+
+func (a *API) takeTransaction(ctx context.Context, origin matrix.ServerName, id string, body []byte) ([]byte, error) {
+	answer, found, err := servers.AnswerTo(ctx, a.db, origin, id)
+	if err != nil || found {
+		return answer, err
+	}
+	in, err := readTransaction(origin, body)
+	if err != nil {
+		return nil, err
+	}
+	t := intake{api: a, origin: origin, rooms: map[matrix.RoomID]*roomIntake{}, results: remote.Results{}}
+	if err := t.takePDUs(ctx, in.PDUs); err != nil {
+		return nil, err
+	}
+	passing, err := t.takeEDUs(ctx, in.EDUs)
+	if err != nil {
+		return nil, err
+	}
+	if answer, err = json.Marshal(remote.SendResponse{PDUs: t.results}); err != nil {
+		return nil, err
+	}
+	if work := t.work(); work != nil {
+		staged := servers.StagedTransaction{
+			Num: a.db.NextNumber(), Origin: origin, ID: id, ReceivedMS: a.now().UnixMilli(), Answer: answer, Work: work,
+		}
+		if answer, err = a.stage(ctx, staged, t.parcels()); err != nil {
+			return nil, err
+		}
+	}
+	a.apply(passing)
+	return answer, nil
+}
+
+func readTransaction(origin matrix.ServerName, body []byte) (in transaction, err error) {
+	if err := httpapi.Decode(body, &in); err != nil {
+		return in, err
+	}
+	switch {
+	case in.Origin != "" && in.Origin != origin:
+		return in, matrix.Errorf(matrix.Forbidden, "the transaction is of %q, the request of %s", in.Origin, origin)
+	case len(in.PDUs) > maxPDUs:
+		return in, matrix.Errorf(matrix.BadJSON, "the transaction has %d PDUs, at most %d are allowed", len(in.PDUs), maxPDUs)
+	case len(in.EDUs) > maxEDUs:
+		return in, matrix.Errorf(matrix.BadJSON, "the transaction has %d EDUs, at most %d are allowed", len(in.EDUs), maxEDUs)
+	}
+	return in, nil
+}
+
+// stage stores a transaction, unless it is there already, and hands it to the inbox.
+func (a *API) stage(ctx context.Context, t servers.StagedTransaction, parcels []*parcel) ([]byte, error) {
+	size := int64(len(t.Work))
+	if err := a.inbox.reserve(t.Origin, size); err != nil {
+		return nil, err
+	}
+	_, err := a.db.Commit(ctx, t)
+	if err != nil {
+		a.inbox.release(t.Origin, size)
+	}
+	switch {
+	case errors.Is(err, storage.ErrDuplicate): // of an earlier attempt whose outcome was not known
+		answer, _, err := servers.AnswerTo(ctx, a.db, t.Origin, t.ID)
+		return answer, err
+	case err != nil:
+		return nil, fmt.Errorf("stage a transaction of %s: %w", t.Origin, err)
+	}
+	a.inbox.add(&stagedTransaction{num: t.Num, origin: t.Origin, bytes: size}, parcels)
+	return t.Answer, nil
+}
+
+// intake is a transaction being taken in.
+type intake struct {
+	api     *API
+	origin  matrix.ServerName
+	rooms   map[matrix.RoomID]*roomIntake
+	order   []*roomIntake
+	results remote.Results
+}
+
+// roomIntake is what a transaction has for one room.
+type roomIntake struct {
+	id       matrix.RoomID
+	version  *event.Version
+	refused  error // why nothing is taken for it
+	events   []*event.Event
+	receipts []receipt
+}
+
+// room returns what the transaction has for a room.
+func (t *intake) room(ctx context.Context, id matrix.RoomID) (*roomIntake, error) {
+	if r := t.rooms[id]; r != nil {
+		return r, nil
+	}
+	r := &roomIntake{id: id}
+	state, err := t.api.rooms.Current(ctx, id)
+	if err == nil {
+		r.version = state.Room().Version
+		err = t.api.checkACL(ctx, t.origin, id)
+	}
+	switch matrix.CodeOf(err) {
+	case "":
+	case matrix.NotFound, matrix.Forbidden:
+		r.refused = err
+	default:
+		return nil, err
+	}
+	t.rooms[id] = r
+	t.order = append(t.order, r)
+	return r, nil
+}
+
+// refuse notes why an event was not taken, under the ID that it has, if it can be found.
+func (t *intake) refuse(id matrix.EventID, why error) {
+	if _, noted := t.results[id]; id != "" && !noted {
+		t.results[id] = remote.Result{Error: why.Error()}
+	}
+}
+
+// takePDUs reads the events and checks their signatures.
+func (t *intake) takePDUs(ctx context.Context, pdus []json.RawMessage) error {
+	var read []*event.Event
+	for _, raw := range pdus {
+		e, err := t.read(ctx, raw)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			continue
+		}
+		if _, twice := t.results[e.ID]; !twice {
+			t.results[e.ID] = remote.Result{}
+			read = append(read, e)
+		}
+	}
+	for i, err := range t.api.ring.VerifyEvents(ctx, read) {
+		if e := read[i]; err == nil {
+			r := t.rooms[e.RoomID]
+			r.events = append(r.events, e)
+		} else {
+			t.results[e.ID] = remote.Result{Error: plainly(err)}
+		}
+	}
+	return nil
+}
+
+// plainly tells what is wrong with a signature. What our own trouble was to find that out is not told.
+func plainly(err error) string {
+	if errors.Is(err, keys.ErrUnavailable) {
+		return keys.ErrUnavailable.Error()
+	}
+	return err.Error()
+}
+
+// read reads one event; nil if it is refused.
+func (t *intake) read(ctx context.Context, raw []byte) (*event.Event, error) {
+	var claims struct {
+		RoomID  matrix.RoomID  `json:"room_id"`
+		EventID matrix.EventID `json:"event_id"`
+	}
+	if json.Unmarshal(raw, &claims) != nil {
+		return nil, nil // not even an object
+	}
+	if _, err := matrix.ParseEventID(string(claims.EventID)); err != nil {
+		claims.EventID = ""
+	}
+	if _, err := matrix.ParseRoomID(string(claims.RoomID)); err != nil {
+		t.refuse(claims.EventID, err)
+		return nil, nil
+	}
+	r, err := t.room(ctx, claims.RoomID)
+	if err != nil {
+		return nil, err
+	}
+	if r.version == nil {
+		t.refuse(claims.EventID, r.refused)
+		return nil, nil
+	}
+	e, err := event.Parse(r.version, raw)
+	switch {
+	case err != nil:
+		t.refuse(event.ClaimedID(r.version, raw), err)
+	case r.refused != nil:
+		t.refuse(e.ID, r.refused)
+	case e.RoomID != r.id:
+		t.refuse(e.ID, invalid("the event is not of %s", r.id))
+	case t.api.inbox.isQuarantined(r.id, e.ID):
+		t.refuse(e.ID, matrix.Errorf(matrix.Forbidden, "this server cannot process the event"))
+	default:
+		return e, nil
+	}
+	return nil, nil
+}
+
+// work writes what is left to be done; nil if that is nothing.
+func (t *intake) work() []byte {
+	work, begun := []byte(`{"rooms":[`), false
+	for _, r := range t.order {
+		if len(r.events)+len(r.receipts) == 0 {
+			continue
+		}
+		if begun {
+			work = append(work, ',')
+		}
+		begun = true
+		work = r.appendJSON(work)
+	}
+	if !begun {
+		return nil
+	}
+	return append(work, `]}`...)
+}
+
+func (t *intake) parcels() []*parcel {
+	var list []*parcel
+	for _, r := range t.order {
+		if len(r.events)+len(r.receipts) > 0 {
+			list = append(list, &parcel{room: r.id, events: r.events, receipts: r.receipts})
+		}
+	}
+	return list
+}
