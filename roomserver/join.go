@@ -70,52 +70,17 @@ func (st *step) checkGuestJoins(ctx context.Context, by matrix.Requester) error 
 // server who vouches for it; empty where the room needs none.
 // https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
 func (st *step) authoriser(ctx context.Context, user matrix.UserID) (matrix.UserID, error) {
-	rule := contentText(st.tip.joinRules, "join_rule")
-	v := st.room.Version
-	if !(rule == "restricted" && v.RestrictedJoins || rule == "knock_restricted" && v.KnockRestricted) {
+	if !st.isRestricted() {
 		return "", nil
 	}
-	allowed, err := st.meetsAllowRule(ctx, user)
-	if err != nil {
+	if err := st.meetsCondition(ctx, user); err != nil {
 		return "", err
-	}
-	if !allowed {
-		return "", matrix.Errorf(matrix.Forbidden, "%s is in none of the rooms from which %s may be joined", user, st.room.ID)
 	}
 	return st.inviter(ctx)
 }
 
 // maxAllowRules bounds the rooms that are looked at for one join.
 const maxAllowRules = 100
-
-func (st *step) meetsAllowRule(ctx context.Context, user matrix.UserID) (bool, error) {
-	looked := 0
-	for rule := range canonical.Elements(canonical.Get(st.tip.joinRules.Content, "allow")) {
-		kind, _ := canonical.String(canonical.Get(rule, "type"))
-		id, _ := canonical.String(canonical.Get(rule, "room_id"))
-		if kind != "m.room_membership" || id == "" {
-			continue
-		}
-		if looked++; looked > maxAllowRules {
-			break
-		}
-		room, found, err := rooms.ByID(ctx, st.server.db, matrix.RoomID(id))
-		if err != nil {
-			return false, fmt.Errorf("find room %s: %w", id, err)
-		}
-		if !found {
-			continue
-		}
-		m, found, err := rooms.MembershipOf(ctx, st.server.db, room.Num, user)
-		if err != nil {
-			return false, fmt.Errorf("find the membership of %s in %s: %w", user, id, err)
-		}
-		if found && m.Membership == event.Join {
-			return true, nil
-		}
-	}
-	return false, nil
-}
 
 // inviter returns a joined user of this server who may invite. Those with a level of their own come
 // first, so that a large room is not searched.
