@@ -7,6 +7,11 @@
 // last committed state, and the work that built on it is done again. Nobody is answered, and nothing
 // is shown, before it is committed.
 //
+// Events of other servers come through Receive, rooms of other servers through Adopt, and their history through
+// Backfill. What these stand on is fetched through Remote before the owner sees any of it: an owner never waits
+// for the network. Where branches of a room meet, its state is resolved (event/stateres) from the states that
+// are kept with the events.
+//
 // Errors that a caller may see are matrix.Errors. What events look like to a client, and which of them
 // a user may see, is the business of roomserver/view; typing and presence are in roomserver/ephemeral.
 package roomserver
