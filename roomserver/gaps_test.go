@@ -222,3 +222,24 @@ func TestInboxIsBounded(t *testing.T) {
 		<-done
 	})
 }
+
+// A state of which much is missing is fetched whole, and not event by event.
+func TestStateAtGapIsLarge(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		at := w.base
+		for i := range 40 {
+			at = w.join(fmt.Sprintf("new%d:third.org", i), at)
+		}
+		edge := w.say(bobThere, "edge", at)
+		w.remote.between = func(roomserver.Gap) []*event.Event { return nil }
+		w.tellState(edge, at)
+		w.must(roomserver.Accepted, w.say(bobThere, "last", edge))
+		if got := w.memberState("new39:third.org"); got != "join" {
+			t.Errorf("new39: got %s, want join", got)
+		}
+		if got := w.remote.requests(); got > 12 {
+			t.Errorf("%d requests: %v", got, w.remote.asked)
+		}
+		w.must(roomserver.Accepted, w.say("new7:third.org", "hello", edge))
+	})
+}
