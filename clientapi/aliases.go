@@ -37,19 +37,20 @@ func (a *API) alias(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*ali
 	if err != nil {
 		return nil, err
 	}
-	room, err := a.resolveAlias(ctx, alias)
+	room, servers, err := a.resolveAlias(ctx, alias)
 	if err != nil {
 		return nil, err
 	}
-	return &aliasResponse{RoomID: room, Servers: []matrix.ServerName{a.rooms.ServerName()}}, nil
+	return &aliasResponse{RoomID: room, Servers: servers}, nil
 }
 
-// resolveAlias returns the room alone; the servers to enter it through are for who asks for the alias itself.
-func (a *API) resolveAlias(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, error) {
+// resolveAlias returns the room of an alias, and servers through which it may be entered.
+func (a *API) resolveAlias(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error) {
 	if alias.Server() != a.rooms.ServerName() {
-		return "", matrix.Errorf(matrix.NotFound, "%s is an alias of another server, which this one does not reach", alias)
+		return a.network.Alias(ctx, alias)
 	}
-	return a.rooms.ResolveAlias(ctx, alias)
+	room, err := a.rooms.ResolveAlias(ctx, alias)
+	return room, []matrix.ServerName{a.rooms.ServerName()}, err
 }
 
 type setAliasRequest struct {

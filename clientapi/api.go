@@ -30,6 +30,7 @@ type Settings struct {
 	DB                 *storage.DB
 	Accounts           *accounts.Accounts
 	Rooms              *roomserver.Server
+	Network            Network // nil: this server reaches no others
 	Ephemeral          *ephemeral.Server
 	Limits             httpapi.Limits
 	DefaultRoomVersion matrix.RoomVersion
@@ -44,6 +45,7 @@ type API struct {
 	db          *storage.DB
 	accounts    *accounts.Accounts
 	rooms       *roomserver.Server
+	network     Network
 	ephemeral   *ephemeral.Server
 	limits      httpapi.Limits
 	roomVersion matrix.RoomVersion // of new rooms
@@ -56,8 +58,11 @@ type API struct {
 
 // New returns an API.
 func New(s Settings) *API {
+	if s.Network == nil {
+		s.Network = alone{s.Rooms}
+	}
 	return &API{
-		db: s.DB, accounts: s.Accounts, rooms: s.Rooms, ephemeral: s.Ephemeral, limits: s.Limits,
+		db: s.DB, accounts: s.Accounts, rooms: s.Rooms, network: s.Network, ephemeral: s.Ephemeral, limits: s.Limits,
 		roomVersion: s.DefaultRoomVersion, wellKnown: s.WellKnown, turn: s.TURN,
 		now: s.Now, log: s.Log,
 	}

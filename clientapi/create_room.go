@@ -3,6 +3,7 @@ package clientapi
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
@@ -42,11 +43,42 @@ func (a *API) createRoom(ctx context.Context, c *httpapi.Call, in *createRoomReq
 	if err != nil {
 		return nil, err
 	}
+	if _, isAlone := a.network.(alone); !isAlone {
+		create.Invite, create.InviteLater = a.split(create.Invite)
+	}
 	room, err := a.rooms.Create(ctx, c.Requester, create)
 	if err != nil {
 		return nil, err
 	}
+	a.inviteLater(ctx, c.Requester, room, create)
 	return &createRoomResponse{RoomID: room}, nil
+}
+
+// split tells the users of this server from those of others.
+func (a *API) split(users []matrix.UserID) (here, elsewhere []matrix.UserID) {
+	for _, user := range users {
+		if user.Server() == a.rooms.ServerName() {
+			here = append(here, user)
+		} else {
+			elsewhere = append(elsewhere, user)
+		}
+	}
+	return here, elsewhere
+}
+
+// invitesTimeout is how long the servers of those who are invited to a new room may take together.
+const invitesTimeout = time.Minute
+
+// inviteLater invites the users of other servers. The room is there, with or without those whose servers refuse them or
+// cannot be reached.
+func (a *API) inviteLater(ctx context.Context, by matrix.Requester, room matrix.RoomID, in roomserver.CreateRoom) {
+	ctx, cancel := context.WithTimeout(ctx, invitesTimeout)
+	defer cancel()
+	for _, user := range in.InviteLater {
+		if err := a.network.Invite(ctx, by, roomserver.Move{Room: room, Target: user}, in.Direct); err != nil {
+			a.log.Info("a user of another server was not invited to a new room", "server", user.Server(), "cause", err)
+		}
+	}
 }
 
 // parse turns the request into the room server's terms. What a room may begin with is the room server's to say.

@@ -26,17 +26,17 @@ func (a *API) joinByID(ctx context.Context, c *httpapi.Call, in *joinRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return a.enter(ctx, c, room, *in)
+	return a.enter(ctx, c, target{room, via(c)}, *in)
 }
 
 // join lets the caller enter a room that it may name by an alias.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias
 func (a *API) join(ctx context.Context, c *httpapi.Call, in *joinRequest) (*roomIDResponse, error) {
-	room, err := a.resolve(ctx, c.Path("roomIDOrAlias"))
+	to, err := a.resolve(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	return a.enter(ctx, c, room, *in)
+	return a.enter(ctx, c, to, *in)
 }
 
 // joinRequest is the body of a join: a reason, and whatever else the client wants in its member event.
@@ -55,49 +55,52 @@ func (in joinRequest) event() (reason string, extra map[string]json.RawMessage, 
 }
 
 // enter is what both ways to join have in common.
-func (a *API) enter(ctx context.Context, c *httpapi.Call, room matrix.RoomID, in joinRequest) (*roomIDResponse, error) {
+func (a *API) enter(ctx context.Context, c *httpapi.Call, to target, in joinRequest) (*roomIDResponse, error) {
 	reason, extra, err := in.event()
 	if err != nil {
 		return nil, err
 	}
-	err = a.rooms.JoinWith(ctx, c.Requester, roomserver.JoinRoom{Room: room, Reason: reason, Extra: extra})
-	if err != nil {
-		return nil, elsewhere(c, room, err)
+	join := roomserver.JoinRoom{Room: to.room, Reason: reason, Extra: extra}
+	if err := a.network.Join(ctx, c.Requester, join, to.via); err != nil {
+		return nil, err
 	}
-	return &roomIDResponse{RoomID: room}, nil
+	return &roomIDResponse{RoomID: to.room}, nil
 }
 
 // knock asks to be let in.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3knockroomidoralias
 func (a *API) knock(ctx context.Context, c *httpapi.Call, in *reasonRequest) (*roomIDResponse, error) {
-	room, err := a.resolve(ctx, c.Path("roomIDOrAlias"))
+	to, err := a.resolve(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.rooms.Knock(ctx, c.Requester, room, in.Reason); err != nil {
-		return nil, elsewhere(c, room, err)
+	knock := roomserver.JoinRoom{Room: to.room, Reason: in.Reason}
+	if err := a.network.Knock(ctx, c.Requester, knock, to.via); err != nil {
+		return nil, err
 	}
-	return &roomIDResponse{RoomID: room}, nil
+	return &roomIDResponse{RoomID: to.room}, nil
 }
 
-// resolve returns the room that an ID or alias names.
-func (a *API) resolve(ctx context.Context, text string) (matrix.RoomID, error) {
+// A target is the room of a request, and the servers through which it may be entered.
+type target struct {
+	room matrix.RoomID
+	via  []matrix.ServerName
+}
+
+// resolve returns the room that the ID or alias of the path names.
+func (a *API) resolve(ctx context.Context, c *httpapi.Call) (target, error) {
+	text, to := c.Path("roomIDOrAlias"), target{via: via(c)}
 	if !strings.HasPrefix(text, "#") {
-		return matrix.ParseRoomID(text)
+		var err error
+		to.room, err = matrix.ParseRoomID(text)
+		return to, err
 	}
 	alias, err := matrix.ParseRoomAlias(text)
 	if err != nil {
-		return "", err
+		return to, err
 	}
-	return a.resolveAlias(ctx, alias)
-}
-
-// elsewhere tells who names servers to go through that this server does not go through others.
-func elsewhere(c *httpapi.Call, room matrix.RoomID, err error) error {
-	if matrix.CodeOf(err) == matrix.NotFound && len(via(c)) > 0 {
-		return matrix.Errorf(matrix.NotFound, "%s is not on this server, which does not reach others", room)
-	}
-	return err
+	room, servers, err := a.resolveAlias(ctx, alias)
+	return target{room, append(to.via, servers...)}, err
 }
 
 // via reads the servers that a room may be entered through, by the parameter's present name and its former one.

@@ -16,7 +16,9 @@ type moveRequest struct {
 // invite calls a user into a room.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidinvite
 func (a *API) invite(ctx context.Context, c *httpapi.Call, in *moveRequest) (*httpapi.None, error) {
-	return move(ctx, c, in, a.rooms.Invite)
+	return move(ctx, c, in, func(ctx context.Context, by matrix.Requester, in roomserver.Move) error {
+		return a.network.Invite(ctx, by, in, false)
+	})
 }
 
 // kick makes a user leave a room.
@@ -63,7 +65,7 @@ func (a *API) leave(ctx context.Context, c *httpapi.Call, in *reasonRequest) (*h
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.rooms.Leave(ctx, c.Requester, room, in.Reason)
+	return nil, a.network.Leave(ctx, c.Requester, room, in.Reason)
 }
 
 // forget hides a room that the caller has left.

@@ -19,11 +19,16 @@ func (a *API) profile(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*p
 	if err != nil {
 		return nil, err
 	}
-	fields, err := a.accounts.Profile(ctx, user)
+	var fields profileFields
+	if user.Server() == a.rooms.ServerName() {
+		fields, err = a.accounts.Profile(ctx, user)
+	} else {
+		fields, err = a.network.Profile(ctx, user, "")
+	}
 	if err != nil {
 		return nil, err
 	}
-	return (*profileFields)(&fields), nil
+	return &fields, nil
 }
 
 // profileField shows one field of a user's profile.
@@ -34,6 +39,10 @@ func (a *API) profileField(ctx context.Context, c *httpapi.Call, _ *httpapi.None
 		return nil, err
 	}
 	field := c.Path("field")
+	if user.Server() != a.rooms.ServerName() {
+		fields, err := a.network.Profile(ctx, user, field)
+		return (*profileFields)(&fields), err
+	}
 	value, err := a.accounts.ProfileField(ctx, user, field)
 	if err != nil {
 		return nil, err

@@ -59,9 +59,6 @@ func (a *API) publicRooms(ctx context.Context, c *httpapi.Call, _ *httpapi.None)
 // searchPublicRooms lists the rooms that are published here and fit a filter.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3publicrooms
 func (a *API) searchPublicRooms(ctx context.Context, c *httpapi.Call, in *publicRoomsRequest) (*publicRoomsResponse, error) {
-	if server := c.Query("server"); server != "" && server != string(a.rooms.ServerName()) {
-		return nil, matrix.Errorf(matrix.NotFound, "the rooms of %q are not listed here: this server does not reach others", server)
-	}
 	switch {
 	case in.Limit < 0:
 		return nil, matrix.Errorf(matrix.InvalidParam, "\"limit\" must not be negative")
@@ -70,7 +67,7 @@ func (a *API) searchPublicRooms(ctx context.Context, c *httpapi.Call, in *public
 	case in.Network != "":
 		return &publicRoomsResponse{Chunk: []publicRoom{}}, nil // no bridge publishes rooms here
 	}
-	page, err := a.rooms.Directory(ctx, roomserver.DirectoryQuery{
+	page, err := a.directory(ctx, c.Query("server"), roomserver.DirectoryQuery{
 		Limit: int(min(in.Limit, 1<<30)), Since: in.Since, Term: in.Filter.Term, RoomTypes: in.Filter.RoomTypes,
 	})
 	if err != nil {
@@ -83,6 +80,18 @@ func (a *API) searchPublicRooms(ctx context.Context, c *httpapi.Call, in *public
 		out.Chunk[i] = showPublished(p)
 	}
 	return out, nil
+}
+
+// directory reads the directory of a server, of this one if none is named.
+func (a *API) directory(ctx context.Context, of string, in roomserver.DirectoryQuery) (roomserver.DirectoryPage, error) {
+	if of == "" || of == string(a.rooms.ServerName()) {
+		return a.rooms.Directory(ctx, in)
+	}
+	server, err := matrix.ParseServerName(of)
+	if err != nil {
+		return roomserver.DirectoryPage{}, err
+	}
+	return a.network.PublicRooms(ctx, server, in)
 }
 
 func showPublished(p rooms.Published) publicRoom {

@@ -24,6 +24,7 @@ type CreateRoom struct {
 	Name            string
 	Topic           string
 	Invite          []matrix.UserID
+	InviteLater     []matrix.UserID // users of other servers: the room is made ready for them, and the caller invites them
 	Direct          bool
 	Version         matrix.RoomVersion // empty: the server's default
 	Preset          string             // empty: by Public
@@ -197,7 +198,7 @@ func readObject(raw []byte, name string) (map[string]json.RawMessage, error) {
 
 // readUsers checks who is invited, and reads the profiles of all that are named in the room.
 func (p *plan) readUsers(ctx context.Context, by matrix.Requester) (err error) {
-	if len(p.Invite) > maxFirstInvites {
+	if len(p.Invite)+len(p.InviteLater) > maxFirstInvites {
 		return matrix.Errorf(matrix.InvalidParam, "more than %d invites", maxFirstInvites)
 	}
 	for _, user := range append([]matrix.UserID{p.by}, p.Invite...) {
@@ -302,7 +303,7 @@ func (p *plan) additionalCreators() ([]matrix.UserID, error) {
 		add(user)
 	}
 	if p.preset.equalInvitees {
-		for _, user := range p.Invite {
+		for _, user := range slices.Concat(p.Invite, p.InviteLater) {
 			add(user)
 		}
 	}
@@ -320,7 +321,7 @@ func (p *plan) setPowerLevels(ctx context.Context, st *step) error {
 		tombstone = 150 // the specification wants it above the level of state
 	} else {
 		users[p.by] = 100
-		for _, user := range p.Invite {
+		for _, user := range slices.Concat(p.Invite, p.InviteLater) {
 			if p.preset.equalInvitees {
 				users[user] = 100
 			}

@@ -70,10 +70,22 @@ func (s *Server) LeaveAll(ctx context.Context, user matrix.UserID) error {
 	return s.everywhere(ctx, user, func(ctx context.Context, m rooms.Membership) error {
 		switch m.Membership {
 		case event.Join, event.Invite, event.Knock:
-			return s.Leave(ctx, matrix.Requester{Account: user, User: user}, m.Room, "")
+			return s.leaveAnyway(ctx, user, m)
 		}
 		return nil
 	})
+}
+
+// leaveAnyway takes a user out of a room. Where this server is not in the room, no other is told.
+func (s *Server) leaveAnyway(ctx context.Context, user matrix.UserID, m rooms.Membership) error {
+	standing, err := s.Standing(ctx, user, m.Room)
+	if err == nil && !standing.Resident && m.Membership != event.Join {
+		return s.Left(ctx, user, m.Room, nil)
+	}
+	if err != nil {
+		return err
+	}
+	return s.Leave(ctx, matrix.Requester{Account: user, User: user}, m.Room, "")
 }
 
 // everywhere does something in each room of a user. A room that fails does not keep the others from it.
