@@ -25,6 +25,38 @@ const (
 // typeDummy is an event that joins forward extremities and says nothing.
 const typeDummy = "org.matrix.dummy_event"
 
+// moveExtremities follows a live event with the forward extremities.
+func (st *step) moveExtremities(ctx context.Context, now placed, added *rooms.NewEvent) error {
+	switch {
+	case now.Kind != rooms.Live:
+		return nil
+	case added.Fills:
+		return st.dropFollowed(ctx, now)
+	}
+	st.tip.replaceExtremities(now)
+	return nil
+}
+
+// dropFollowed takes away those of the forward extremities that a late event follows: they came before it, when
+// nothing led to them from what others already follow. The current state is then resolved without them.
+func (st *step) dropFollowed(ctx context.Context, late placed) error {
+	before := st.tip.extremities
+	kept := slices.DeleteFunc(slices.Clone(before), func(old placed) bool { return slices.Contains(late.PrevEvents, old.ID) })
+	if len(kept) == len(before) || len(kept) == 0 {
+		return nil
+	}
+	for _, old := range before {
+		if err := st.branch(ctx, old); err != nil {
+			return err
+		}
+	}
+	st.tip.extremities, st.tip.depth = kept, 0
+	for _, old := range kept {
+		st.tip.depth = max(st.tip.depth, old.Depth)
+	}
+	return nil
+}
+
 // replaceExtremities makes a live event a forward extremity in the place of those that it follows.
 func (t *tip) replaceExtremities(ev placed) {
 	kept := make([]placed, 0, len(t.extremities)+1)

@@ -210,8 +210,8 @@ func (st *step) store(ctx context.Context, in arrival) (*rooms.Event, error) {
 		return nil, err
 	}
 	now.Event = added.Event
-	if in.kind == rooms.Live && !added.Fills {
-		st.tip.replaceExtremities(now)
+	if err := st.moveExtremities(ctx, now, &added); err != nil {
+		return nil, err
 	}
 	if err := st.graph.append(st.server.hasher, &added); err != nil {
 		return nil, err
