@@ -22,8 +22,9 @@ const (
 	maxExtremities = 100
 )
 
-// typeDummy is an event that joins forward extremities and says nothing.
-const typeDummy = "org.matrix.dummy_event"
+// TypeDummy is an event that joins forward extremities and says nothing. Servers have one name for it, and show it to
+// no client.
+const TypeDummy = "org.matrix.dummy_event"
 
 // moveExtremities follows a live event with the forward extremities.
 func (st *step) moveExtremities(ctx context.Context, now placed, added *rooms.NewEvent) error {
@@ -125,7 +126,7 @@ func (st *step) joinExtremities(ctx context.Context) error {
 	}
 	for len(st.tip.extremities) > dummyBeyond {
 		before := len(st.tip.extremities)
-		_, err := st.add(ctx, draft{typ: typeDummy, sender: by, content: []byte(`{}`)})
+		_, err := st.add(ctx, draft{typ: TypeDummy, sender: by, content: []byte(`{}`)})
 		if matrix.CodeOf(err) == matrix.Forbidden || len(st.tip.extremities) >= before {
 			return nil // by the state of some branch nobody of us may
 		}
@@ -138,7 +139,7 @@ func (st *step) joinExtremities(ctx context.Context) error {
 
 // speaker returns a joined user of this server who may send events; empty if there is none.
 func (st *step) speaker(ctx context.Context) (matrix.UserID, error) {
-	need := st.tip.levels.ForEvent(typeDummy, false)
+	need := st.tip.levels.ForEvent(TypeDummy, false)
 	for _, user := range auth.Creators(st.room.Version, plain(st.tip.create)) {
 		if ok, err := st.maySpeak(ctx, user, need); ok || err != nil {
 			return user, err

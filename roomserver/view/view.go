@@ -191,10 +191,15 @@ func (v *Viewer) See(ctx context.Context, events []*rooms.Event) ([]Seen, error)
 
 // Look returns an event as the viewer sees it. It is false if the viewer may not.
 func (v *Viewer) Look(ctx context.Context, e *rooms.Event) (Seen, bool, error) {
+	if e.Type == roomserver.TypeDummy && !e.IsState() {
+		return Seen{}, false, nil
+	}
 	switch e.Kind {
 	case rooms.Live:
-		if v.stayed(e.Order.Anchor) {
-			return Seen{e, v.after(e, event.Join)}, true, nil // joined before and at the event: rule 2
+		// Rule 2, for events of our own: they follow all that we knew, so the viewer was joined at them too. One
+		// from elsewhere may have come from a branch on which the viewer is not in the room.
+		if e.Sender.Server() == v.server.ServerName() && v.stayed(e.Order.Anchor) {
+			return Seen{e, v.after(e, event.Join)}, true, nil
 		}
 	case rooms.Backfilled: // where it stands says when it was found, not who was there when it was sent
 	default:

@@ -361,3 +361,35 @@ func TestKinds(t *testing.T) {
 		t.Error("backfilled with unknown state: seen, want hidden")
 	}
 }
+
+// An event of another server may come, after the viewer joined, from a branch on which it had not: its own state decides.
+func TestBranchesFromElsewhere(t *testing.T) {
+	w := newWorld(t, "12", "joined")
+	w.tell("1 join 2")
+	all := w.timeline()
+	late, branch := *all[len(all)-1], *all[len(all)-3]
+	plain := *late.Event
+	plain.Sender = "@carol:elsewhere.org"
+	late.Event, late.StateBefore = &plain, branch.StateBefore
+	v := w.open("bob")
+	seen, err := v.See(t.Context(), []*rooms.Event{&late})
+	must(t, err)
+	if len(seen) != 0 {
+		t.Error("an event from before the join on its own branch: seen, want hidden")
+	}
+}
+
+func TestDummyEventsAreHidden(t *testing.T) {
+	w := newWorld(t, "12", "shared")
+	w.tell("1 join 2")
+	all := w.timeline()
+	e := *all[len(all)-1]
+	plain := *e.Event
+	plain.Type = roomserver.TypeDummy
+	e.Event = &plain
+	seen, err := w.open("bob").See(t.Context(), []*rooms.Event{&e})
+	must(t, err)
+	if len(seen) != 0 {
+		t.Error("an event that only joins branches: seen, want hidden")
+	}
+}
