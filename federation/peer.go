@@ -92,9 +92,6 @@ func (a *API) authenticate(ctx context.Context, r *http.Request, body io.Reader)
 	if err != nil {
 		return "", nil, err
 	}
-	if origin == a.name {
-		return "", nil, matrix.Errorf(matrix.Forbidden, "%s does not federate with itself", origin)
-	}
 	a.heard(origin)
 	return origin, content, nil
 }

@@ -1,0 +1,437 @@
+package federation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+	"github.com/myelin-chat/myelin/storage/servers"
+	"github.com/myelin-chat/myelin/storage/storagetest"
+)
+
+// stagedTransactions is how many transactions are stored of which the work is not done.
+func (w *world) stagedTransactions() int {
+	w.t.Helper()
+	all, err := servers.Staged(w.t.Context(), w.db, 0, 1000)
+	must(w.t, err)
+	return len(all)
+}
+
+func (w *world) rows() int64 {
+	w.t.Helper()
+	n, _, err := storage.One[int64](w.t.Context(), w.db, `SELECT COUNT(*) FROM staged_transactions`)
+	must(w.t, err)
+	return n
+}
+
+func TestSend(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := newWorldOn(t, db)
+		w.run()
+		them := w.them()
+		one, two := w.room("shared"), w.room("shared")
+		them.join(one)
+		them.join(two)
+		a, b := them.message(one, "to one"), them.message(two, "to two")
+		if got := them.send([]*event.Event{a, b}); len(got) != 2 || got[a.ID]+got[b.ID] != "" {
+			t.Errorf("got %v, want two events without an error", got)
+		}
+		w.settle()
+		for room, e := range map[rooms.Room]*event.Event{one: a, two: b} {
+			if had := w.stored(room, e.ID); had == nil || had.Kind != rooms.Live {
+				t.Errorf("%s: got %v, want it in the timeline", e.ID, had)
+			}
+		}
+	})
+}
+
+// A transaction of garbage is answered per PDU and stores nothing.
+func TestGarbage(t *testing.T) {
+	w := newWorld(t)
+	them := w.them()
+	room := w.room("shared")
+	them.join(room)
+	good := them.message(room, "good")
+	unknown := them.message(room, "x")
+	elsewhere := json.RawMessage(canonical.AppendWith(nil, unknown.JSON, "room_id", []byte(`"!none:us.example"`)))
+	noDepth := json.RawMessage(canonical.AppendWithout(nil, good.JSON, "depth"))
+	large := them.draft(room, event.TypeMessage, `{}`)
+	tooLarge := json.RawMessage(canonical.AppendWith(nil, them.build(room, large).JSON, "content", []byte(`{"x":"`+strings.Repeat("x", event.MaxBytes)+`"}`)))
+	got := them.sendRaw("1", []json.RawMessage{
+		[]byte(`{}`), []byte(`{"room_id":1}`), []byte(`{"room_id":"x","event_id":"$a:b"}`), []byte(`"x"`), []byte(`null`), []byte(`[]`),
+		flip(t, good), elsewhere, noDepth, tooLarge,
+	}, `{}`, `1`, `{"edu_type":"m.typing"}`, `{"edu_type":"m.receipt","content":[]}`, `{"edu_type":"m.presence","content":{"push":[1]}}`, `null`)
+	if got[good.ID] == "" || got["$a:b"] == "" || len(got) < 4 {
+		t.Errorf("got %v, want an error for each event that has an ID", got)
+	}
+	for id, why := range got {
+		if why == "" {
+			t.Errorf("%s was taken, want it refused", id)
+		}
+	}
+	if n := w.rows(); n != 0 {
+		t.Errorf("got %d rows, want nothing stored", n)
+	}
+	for name, body := range map[string]any{
+		"not JSON":       []byte(`{`),
+		"no object":      []byte(`[]`),
+		"PDUs no list":   []byte(`{"pdus":{}}`),
+		"too many PDUs":  them.transaction(make([]json.RawMessage, maxPDUs+1)),
+		"too many EDUs":  them.transaction(nil, make50("{}", maxEDUs+1)...),
+		"another origin": []byte(`{"origin":"third.example","pdus":[]}`),
+	} {
+		a := them.put(path("v1", "send", "2"), body)
+		if a.status < 400 || a.status >= 500 {
+			t.Errorf("%s: got %d %s, want a refusal", name, a.status, a.body)
+		}
+	}
+	them.put(path("v1", "send", strings.Repeat("x", maxTxnIDBytes+1)), them.transaction(nil)).fails(400, matrix.InvalidParam)
+	them.put(path("v1", "send", "3"), []byte(`{}`)).is(`{"pdus":{}}`)
+	if n := w.rows(); n != 0 {
+		t.Errorf("got %d rows, want nothing stored", n)
+	}
+}
+
+func make50(s string, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = s
+	}
+	return list
+}
+
+func TestOnePoisonEventIsAlone(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	them := w.them()
+	room := w.room("shared")
+	them.join(room)
+	good := them.message(room, "good")
+	bad := them.message(room, "bad")
+	got := them.sendRaw("1", []json.RawMessage{flip(t, bad), good.JSON})
+	if got[bad.ID] == "" || got[good.ID] != "" {
+		t.Errorf("got %v, want an error for the bad one only", got)
+	}
+	w.settle()
+	if w.stored(room, good.ID) == nil || w.stored(room, bad.ID) != nil {
+		t.Error("want the good event stored, and the bad one not")
+	}
+}
+
+// A repeat is answered alike, and not worked on again.
+func TestRepeat(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := newWorldOn(t, db)
+		them := w.them()
+		room := w.room("shared")
+		them.join(room)
+		good, bad := them.message(room, "good"), them.message(room, "bad")
+		pdus := []json.RawMessage{good.JSON, flip(t, bad)}
+		first := them.put(path("v1", "send", "t"), them.transaction(pdus))
+		w.pass(time.Minute)
+		var wait sync.WaitGroup
+		for range 8 {
+			wait.Go(func() {
+				if again := them.put(path("v1", "send", "t"), them.transaction(nil)); string(again.body) != string(first.body) {
+					t.Errorf("again: got %s, want %s", again.body, first.body)
+				}
+			})
+		}
+		wait.Wait()
+		if n := w.rows(); n != 1 {
+			t.Errorf("got %d rows, want 1", n)
+		}
+		// Another server may use the same ID.
+		third := w.peer("third.example", 3)
+		third.put(path("v1", "send", "t"), third.transaction(nil)).is(`{"pdus":{}}`)
+	})
+}
+
+func TestSameTransactionSideBySide(t *testing.T) {
+	w := newWorld(t)
+	var calls atomic.Int64
+	w.api.inbox.receive = func(_ context.Context, _ matrix.ServerName, _ matrix.RoomID, events []*event.Event) []roomserver.Result {
+		calls.Add(1)
+		return allAre(roomserver.Accepted, events)
+	}
+	w.run()
+	them := w.them()
+	room := w.room("shared")
+	them.join(room)
+	body := them.transaction([]json.RawMessage{them.message(room, "x").JSON})
+	var wait sync.WaitGroup
+	for range 10 {
+		wait.Go(func() { them.put(path("v1", "send", "t"), body).into(new(any)) })
+	}
+	wait.Wait()
+	w.settle()
+	if n := calls.Load(); n != 1 {
+		t.Errorf("the room was given the event %d times, want once", n)
+	}
+}
+
+func allAre(o roomserver.Outcome, events []*event.Event) []roomserver.Result {
+	results := make([]roomserver.Result, len(events))
+	for i, e := range events {
+		results[i] = roomserver.Result{Event: e.ID, Outcome: o}
+		if o == roomserver.Missing || o == roomserver.Failed || o == roomserver.Busy {
+			results[i].Err = errors.New("so it is")
+		}
+	}
+	return results
+}
+
+// What was answered for is there after a crash between the answer and the room.
+func TestRestart(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := newWorldOn(t, db)
+		them := w.them()
+		room := w.room("shared")
+		them.join(room)
+		e := them.message(room, "hello")
+		if got := them.send([]*event.Event{e}, receiptOf(room, bob, e.ID)); got[e.ID] != "" {
+			t.Fatalf("got %v, want the event taken", got)
+		}
+		if n := w.stagedTransactions(); n != 1 || w.stored(room, e.ID) != nil {
+			t.Fatalf("got %d staged, want the transaction, as nobody works", n)
+		}
+		w.build() // the process that was there is gone
+		stop := w.run()
+		waitFor(t, "the event", func() bool { return w.stored(room, e.ID) != nil })
+		waitFor(t, "the end of the work", func() bool { return w.stagedTransactions() == 0 })
+		receipts, err := rooms.ReceiptsOfUser(t.Context(), w.db, room.Num, bob)
+		if err != nil || len(receipts) != 1 || receipts[0].Event != e.ID {
+			t.Errorf("bob's receipts: got %v, %v, want the one of the event", receipts, err)
+		}
+		stop()
+		w.pass(2 * answersKept)
+		if _, err := db.Commit(t.Context(), servers.ForgetTransactions{BeforeMS: w.clock().Add(-answersKept).UnixMilli(), Limit: 10}); err != nil || w.rows() != 0 {
+			t.Errorf("old transactions: got %d, %v, want none", w.rows(), err)
+		}
+	})
+}
+
+func receiptOf(room rooms.Room, user matrix.UserID, id matrix.EventID) string {
+	return fmt.Sprintf(`{"edu_type":"m.receipt","content":{%q:{"m.read":{%q:{"event_ids":[%q],"data":{"ts":5}}}}}}`, room.ID, user, id)
+}
+
+func waitFor(t *testing.T, what string, there func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !there(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not come", what)
+		}
+	}
+}
+
+// A room for which nothing can be done does not keep others waiting.
+func TestRoomsDoNotWaitForEachOther(t *testing.T) {
+	w := newWorld(t)
+	them := w.them()
+	slow, quick := w.room("shared"), w.room("shared")
+	them.join(slow)
+	them.join(quick)
+	release := make(chan struct{})
+	done := make(chan matrix.RoomID, 10)
+	w.api.inbox.receive = func(ctx context.Context, _ matrix.ServerName, room matrix.RoomID, events []*event.Event) []roomserver.Result {
+		if room == slow.ID {
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+		}
+		done <- room
+		return allAre(roomserver.Accepted, events)
+	}
+	w.run()
+	them.send([]*event.Event{them.message(slow, "1"), them.message(quick, "1")})
+	them.send([]*event.Event{them.message(slow, "2"), them.message(quick, "2")})
+	if got := <-done; got != quick.ID {
+		t.Errorf("done first: got %s, want the quick room", got)
+	}
+	close(release)
+	w.settle()
+}
+
+// What panics again and again is kept out, and what came with it gets in.
+func TestQuarantine(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := newWorldOn(t, db)
+		them := w.them()
+		room := w.room("shared")
+		them.join(room)
+		poison, good := them.message(room, "poison"), them.message(room, "good")
+		var panics atomic.Int64
+		taken := make(chan matrix.EventID, 100)
+		receive := func(_ context.Context, _ matrix.ServerName, _ matrix.RoomID, events []*event.Event) []roomserver.Result {
+			for _, e := range events {
+				if e.ID == poison.ID {
+					panics.Add(1)
+					panic("poison")
+				}
+			}
+			for _, e := range events {
+				taken <- e.ID
+			}
+			return allAre(roomserver.Accepted, events)
+		}
+		w.api.inbox.receive = receive
+		stop := w.run()
+		them.send([]*event.Event{poison, good})
+		for range 3 { // all at once, the poison alone, what is left
+			waitFor(t, "a pause", func() bool { return w.isResting(room.ID) || w.stagedTransactions() == 0 })
+			w.pass(2 * fencedPause)
+		}
+		if got := <-taken; got != good.ID {
+			t.Errorf("taken: got %s, want the good event", got)
+		}
+		w.settle()
+		stop()
+		if n := panics.Load(); n != quarantineAfter {
+			t.Errorf("got %d panics, want %d", n, quarantineAfter)
+		}
+		waitFor(t, "the end of the work", func() bool { return w.stagedTransactions() == 0 })
+		if got := them.send([]*event.Event{poison}); got[poison.ID] == "" {
+			t.Error("the poison was taken again, want it refused")
+		}
+		// It is known after a restart.
+		w.build()
+		w.api.inbox.receive = receive
+		must(t, w.api.inbox.load(t.Context()))
+		if got := them.send([]*event.Event{poison}); got[poison.ID] == "" {
+			t.Error("after a restart: the poison was taken, want it refused")
+		}
+		all, err := servers.SuspectEvents(t.Context(), w.db, 10)
+		if err != nil || len(all) != 1 || all[0].Event != poison.ID {
+			t.Errorf("suspects: got %v, %v, want the poison alone", all, err)
+		}
+	})
+}
+
+// isResting says whether nothing is tried in a room for the moment.
+func (w *world) isResting(room matrix.RoomID) bool {
+	in := w.api.inbox
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	l := in.backlog.lines[room]
+	return l != nil && !l.working && in.Now().Before(l.notBefore)
+}
+
+// An event that ends the process is found out by who starts again and again.
+func TestQuarantineOverCrashes(t *testing.T) {
+	w := newWorld(t)
+	them := w.them()
+	room := w.room("shared")
+	them.join(room)
+	poison, good := them.message(room, "poison"), them.message(room, "good")
+	them.send([]*event.Event{poison, good})
+	crashes := 0
+	for starts := range 10 {
+		w.build()
+		crashed, taken := false, false
+		ctx, crash := context.WithCancelCause(t.Context())
+		w.api.inbox.receive = func(ctx context.Context, _ matrix.ServerName, _ matrix.RoomID, events []*event.Event) []roomserver.Result {
+			for _, e := range events {
+				if e.ID == poison.ID {
+					crashed = true
+					panic("the process is gone") // what is done about it in memory is gone, too
+				}
+				taken = taken || e.ID == good.ID
+			}
+			return allAre(roomserver.Accepted, events)
+		}
+		must(t, w.api.inbox.load(ctx))
+		for !crashed {
+			batch := w.api.inbox.backlog.take(w.clock())
+			if batch == nil {
+				break
+			}
+			if batch[0].careful {
+				w.api.inbox.work(ctx, batch)
+			} else if _, panicked := w.api.inbox.guard(ctx, batch[0], batch[0].events); !panicked {
+				t.Fatal("the poison did no harm")
+			}
+		}
+		crash(nil)
+		if taken {
+			if crashes > 4 {
+				t.Errorf("it took %d crashes, want at most 4", crashes)
+			}
+			return
+		}
+		crashes++
+		_ = starts
+	}
+	t.Error("the good event never got in")
+}
+
+// What stands on something that cannot be had is tried again for a while, what fails for a long time.
+func TestRetries(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		outcome roomserver.Outcome
+		most    int
+	}{{"missing", roomserver.Missing, maxLacking}, {"failed", roomserver.Failed, 8}, {"busy", roomserver.Busy, 8}} {
+		w := newWorld(t)
+		them := w.them()
+		room := w.room("shared")
+		them.join(room)
+		var tries atomic.Int64
+		w.api.inbox.receive = func(_ context.Context, _ matrix.ServerName, _ matrix.RoomID, events []*event.Event) []roomserver.Result {
+			if int(tries.Add(1)) == c.most {
+				return allAre(roomserver.Accepted, events)
+			}
+			return allAre(c.outcome, events)
+		}
+		them.send([]*event.Event{them.message(room, "x")})
+		in := w.api.inbox
+		for range 100 {
+			in.backlog.promote(w.clock())
+			if batch := in.backlog.take(w.clock()); batch != nil {
+				in.work(t.Context(), batch)
+			}
+			w.pass(lastPause)
+		}
+		if n := int(tries.Load()); n != c.most {
+			t.Errorf("%s: got %d tries, want %d", c.name, n, c.most)
+		}
+		if len(in.backlog.lines) != 0 || in.backlog.bytes != 0 || in.backlog.held != 0 {
+			t.Errorf("%s: got %+v, want an empty backlog", c.name, in.backlog)
+		}
+	}
+}
+
+func TestBackPressure(t *testing.T) {
+	w := newWorld(t)
+	them, third := w.them(), w.peer("third.example", 3)
+	room := w.room("shared")
+	them.join(room)
+	third.join(room)
+	if !w.api.inbox.backlog.reserve(them.name, maxBacklogOriginBytes) {
+		t.Fatal("an empty backlog took nothing")
+	}
+	e := them.message(room, "x")
+	body := them.transaction([]json.RawMessage{e.JSON})
+	them.put(path("v1", "send", "1"), body).fails(429, matrix.LimitExceeded)
+	if n := w.rows(); n != 0 {
+		t.Errorf("got %d rows, want none", n)
+	}
+	other := third.message(room, "y")
+	if got := third.send([]*event.Event{other}); got[other.ID] != "" {
+		t.Errorf("another server: got %v, want it taken", got)
+	}
+	w.api.inbox.release(them.name, maxBacklogOriginBytes)
+	them.put(path("v1", "send", "1"), body).into(new(any))
+}
