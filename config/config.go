@@ -41,9 +41,9 @@ type Config struct {
 	Guests bool `yaml:"guests"`
 	// Version of new rooms, unless their creator asks for another.
 	DefaultRoomVersion matrix.RoomVersion `yaml:"default_room_version"`
-	// Talking to other servers. No effect yet.
+	// Talking to other servers.
 	Federation Federation `yaml:"federation"`
-	// Requests that leave this server. No effect yet.
+	// Requests that leave this server.
 	Outbound Outbound `yaml:"outbound"`
 	// How often one client may ask. Each limit is a bucket of `burst` requests, refilled at `per_second`; per user,
 	// and per address where there is no user yet.

@@ -61,6 +61,7 @@ func newProcess(t *testing.T, dir, database string) *process {
 	p := &process{url: "http://" + address, log: &lockedBuffer{}, flags: []string{
 		"serve", "--server-name=localhost", "--data-dir", dir, "--database", database, "--listen", address,
 		"--registration=open", "--password-hash-cost=4", "--rate-limits-enabled=false", "--log-level=warn",
+		"--federation-enabled=false",
 	}}
 	t.Cleanup(func() {
 		p.kill()

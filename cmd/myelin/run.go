@@ -11,6 +11,7 @@ import (
 	"github.com/myelin-chat/myelin/bus"
 	"github.com/myelin-chat/myelin/clientapi"
 	"github.com/myelin-chat/myelin/config"
+	"github.com/myelin-chat/myelin/federation"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/roomserver"
@@ -29,6 +30,7 @@ type parts struct {
 	db        *storage.DB
 	accounts  *accounts.Accounts
 	ephemeral *ephemeral.Server
+	others    *others // nil: the server keeps to itself
 	rooms     *roomserver.Server
 	sync      *syncapi.API
 	clients   *clientapi.API
@@ -47,7 +49,9 @@ func build(ctx context.Context, c config.Config, log *slog.Logger) (_ *parts, er
 			p.close()
 		}
 	}()
-	for _, step := range []func(context.Context) error{p.openData, p.openBus, p.makeServers, p.openPorts} {
+	for _, step := range []func(context.Context) error{
+		p.openData, p.openBus, p.openNetwork, p.makeServers, p.joinNetwork, p.openPorts,
+	} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -99,10 +103,14 @@ func (p *parts) makeServers(context.Context) (err error) {
 		return err
 	}
 	p.onClose(p.ephemeral.Close)
-	p.rooms = roomserver.New(roomserver.Settings{
+	settings := roomserver.Settings{
 		DB: p.db, ServerName: p.config.ServerName, Key: p.key, Profiles: p.accounts,
 		DefaultVersion: p.config.DefaultRoomVersion, Now: time.Now, Rand: rand.Reader, Log: p.log,
-	})
+	}
+	if p.others != nil {
+		settings.Remote = federation.NewRooms(p.others.ask)
+	}
+	p.rooms = roomserver.New(settings)
 	return nil
 }
 
@@ -119,7 +127,7 @@ func (p *parts) openPorts(context.Context) error {
 		return err
 	}
 	p.onClose(stop)
-	p.clients = clientapi.New(clientapi.Settings{
+	settings := clientapi.Settings{
 		DB: p.db, Accounts: p.accounts, Rooms: p.rooms, Ephemeral: p.ephemeral, Limits: limits,
 		DefaultRoomVersion: p.config.DefaultRoomVersion, WellKnown: clientapi.WellKnown(p.config.WellKnown),
 		TURN: clientapi.TURN{
@@ -127,13 +135,17 @@ func (p *parts) openPorts(context.Context) error {
 			Lifetime: time.Duration(p.config.TURN.LifetimeSeconds) * time.Second,
 		},
 		Now: time.Now, Log: p.log,
-	})
+	}
+	if p.others != nil {
+		settings.Network = p.others.network
+	}
+	p.clients = clientapi.New(settings)
 	server := httpapi.New(httpapi.Settings{
-		APIs: []httpapi.API{
+		APIs: append([]httpapi.API{
 			{Service: config.Client, Routes: p.clients.Routes},
 			{Service: config.Client, Routes: p.sync.Routes},
 			{Service: config.Admin, Routes: p.clients.AdminRoutes},
-		},
+		}, p.others.routes()...),
 		TrustedProxies: p.config.Proxies(), Ready: p.ready, Metrics: metrics(), Log: p.log,
 	})
 	if p.listening, err = server.Listen(p.config.Listen); err != nil {
@@ -153,7 +165,7 @@ func (p *parts) run(ctx context.Context) error {
 	wake := func(ctx context.Context) error { return p.wake.run(ctx, p.bus) }
 	return runStages(ctx,
 		stage{p.listening.Run, p.control.Run},
-		stage{p.sync.Run, p.clients.Run, p.ephemeral.Run, p.accounts.Run, p.rooms.Run},
+		append(stage{p.sync.Run, p.clients.Run, p.ephemeral.Run, p.accounts.Run, p.rooms.Run}, p.others.running()...),
 		stage{p.db.Run, wake},
 	)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // unread are sections and settings that no part of the server reads yet: those of parts that are still to come.
-var unread = []string{"federation", "outbound", "media", "app_services", "smtp"}
+var unread = []string{"media", "app_services", "smtp"}
 
 // withoutEffect lists the settings of c that were changed in vain.
 func withoutEffect(c config.Config) []string {

@@ -20,13 +20,14 @@ func TestWithoutEffect(t *testing.T) {
 	c := config.Default()
 	c.Media.Path = "data/media" // as derived
 	c.Guests = true
+	c.Federation.Enabled = false
 	if got := withoutEffect(c); len(got) > 0 {
 		t.Errorf("got %v, want none", got)
 	}
-	c.Federation.Enabled = false
+	c.Media.URLPreviews = true
 	c.SMTP.Password = "p"
 	c.AppServices = []string{"bridge.yaml"}
-	if got, want := withoutEffect(c), []string{"federation.enabled", "app_services", "smtp.password"}; !slices.Equal(got, want) {
+	if got, want := withoutEffect(c), []string{"media.url_previews", "app_services", "smtp.password"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

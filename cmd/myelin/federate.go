@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/myelin-chat/myelin/config"
+	"github.com/myelin-chat/myelin/federation"
+	"github.com/myelin-chat/myelin/federation/keys"
+	"github.com/myelin-chat/myelin/federation/outbox"
+	"github.com/myelin-chat/myelin/federation/remote"
+	"github.com/myelin-chat/myelin/httpapi"
+	"github.com/myelin-chat/myelin/outbound"
+)
+
+// others are the parts by which a server is one of many. There are none if it keeps to itself.
+type others struct {
+	client *outbound.Client
+	ring   *keys.Ring
+	ask    *remote.Client
+
+	network *federation.Network
+	outbox  *outbox.Outbox
+	herald  *federation.Herald
+	api     *federation.API
+}
+
+// openNetwork makes what rooms need of others.
+func (p *parts) openNetwork(ctx context.Context) (err error) {
+	c := p.config
+	if !c.Federation.Enabled {
+		return nil
+	}
+	o := &others{}
+	o.client, err = outbound.New(outbound.Settings{
+		Federation: c.Federation, Outbound: c.Outbound, ServerName: c.ServerName, Key: p.key,
+		UserAgent: "Myelin/" + version, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(o.client.Close)
+	o.ring, err = keys.New(ctx, keys.Settings{
+		DB: p.db, Client: o.client, ServerName: c.ServerName, Key: p.key, KeyServers: c.Federation.KeyServers,
+		Now: time.Now, Log: p.log,
+	})
+	o.ask = remote.New(remote.Settings{HTTP: o.client, Verifier: federation.Verifier{Ring: o.ring}, Log: p.log})
+	p.others = o
+	return err
+}
+
+// joinNetwork makes what needs the rooms.
+func (p *parts) joinNetwork(context.Context) error {
+	o := p.others
+	if o == nil {
+		return nil
+	}
+	o.network = federation.NewNetwork(federation.NetworkSettings{
+		Rooms: p.rooms, Remote: o.ask, Key: p.key, Now: time.Now,
+	})
+	o.outbox = outbox.New(outbox.Settings{
+		DB: p.db, ServerName: p.config.ServerName, Rooms: federation.NewAudience(p.db, p.rooms),
+		Sender: outbox.HTTP(o.client), Log: p.log,
+	})
+	stop, err := onMoved(p.bus, o.outbox.Wake)
+	if err != nil {
+		return err
+	}
+	p.onClose(stop)
+	o.herald = federation.NewHerald(federation.HeraldSettings{
+		Ephemeral: p.ephemeral, Outbox: o.outbox, ServerName: p.config.ServerName, Now: time.Now, Log: p.log,
+	})
+	o.api = federation.New(federation.Settings{
+		DB: p.db, Ring: o.ring, Client: o.client, Accounts: p.accounts, Rooms: p.rooms, Invites: p.rooms,
+		Ephemeral: p.ephemeral, Limits: federation.NewLimits(p.config.RateLimits, time.Now), Heard: o.outbox.Heard,
+		Version: version, Now: time.Now, Log: p.log,
+	})
+	return nil
+}
+
+// routes are what other servers call.
+func (o *others) routes() []httpapi.API {
+	if o == nil {
+		return nil
+	}
+	return []httpapi.API{{Service: config.Federating, Routes: o.api.Routes}}
+}
+
+// running is what runs.
+func (o *others) running() stage {
+	if o == nil {
+		return nil
+	}
+	return stage{o.api.Run, o.outbox.Run, o.herald.Run}
+}
