@@ -59,6 +59,10 @@ func (s *Server) Adopt(ctx context.Context, in JoinAnswer) error {
 		return fmt.Errorf("find room %s: %w", in.Room, err)
 	case lived:
 		return s.rejoin(ctx, room, in)
+	case room.Version != in.Version:
+		if room, err = s.beginAnew(ctx, rooms.Room{Num: room.Num, ID: room.ID, Version: in.Version}); err != nil {
+			return err
+		}
 	}
 	a := &adoption{JoinAnswer: in, server: s, room: room, isNew: !known, create: create}
 	return a.run(ctx)

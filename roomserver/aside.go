@@ -195,6 +195,16 @@ func (s *Server) Knocked(ctx context.Context, knock *event.Event, state []*event
 	return err
 }
 
+// beginAnew forgets what was told of a room, by an invite for one, under another version than it has: else anybody could
+// keep us out of a room with a false invite to it.
+func (s *Server) beginAnew(ctx context.Context, room rooms.Room) (rooms.Room, error) {
+	if _, err := s.db.Commit(ctx, rooms.BeginAnew{Room: room}); err != nil {
+		return room, fmt.Errorf("begin anew with %s: %w", room.ID, err)
+	}
+	s.known.add(room.ID, room, 1)
+	return room, nil
+}
+
 // MemberContent makes the content of the event by which a user of this server comes or goes.
 func (s *Server) MemberContent(ctx context.Context, user matrix.UserID, m event.Membership, in JoinRoom) ([]byte, error) {
 	change := memberChange{target: user, membership: m, reason: in.Reason, extra: in.Extra}

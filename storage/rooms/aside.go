@@ -1,6 +1,9 @@
 package rooms
 
-import "github.com/myelin-chat/myelin/storage"
+import (
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+)
 
 // SetAside stores a membership of a user of this server in a room that this server is not in: an invite from elsewhere,
 // a knock, or the end of one of them. It has an event, which is in no timeline and in no state.
@@ -24,4 +27,21 @@ func (w SetAside) Rows(it *storage.Item) {
 	}
 	m := w.Membership
 	m.rows(it, it.News(storage.News{Kind: storage.NewsInvite, Room: m.Room, User: m.User, Value: m}))
+}
+
+// BeginAnew forgets all that is stored of a room that this server has never been in, and gives it its version: whoever
+// told of it before was wrong about that, and with it about how to read its events.
+type BeginAnew struct {
+	Room Room
+}
+
+// Rows implements storage.Write.
+func (w BeginAnew) Rows(it *storage.Item) {
+	it.Require(matrix.Errorf(matrix.Unknown, "this server has been in %s", w.Room.ID), `
+		UPDATE rooms SET version = $2
+		WHERE room_num = $1 AND NOT EXISTS (SELECT room_num FROM room_heads WHERE room_num = $1)`,
+		w.Room.Num, string(w.Room.Version.ID))
+	for _, table := range []string{"events", "state_nodes", "memberships", "membership_history", "pending_redactions"} {
+		it.Exec(`DELETE FROM `+table+` WHERE room_num = $1`, w.Room.Num)
+	}
 }
