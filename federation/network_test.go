@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,6 +101,10 @@ type house struct {
 	remote   *remote.Client
 	network  *federation.Network
 	door     *listener
+
+	mu     sync.Mutex
+	tamper func(path string, body []byte) []byte // with what it answers; nil: not
+	asked  []string                              // method and path of requests about memberships
 }
 
 func (w *town) house(name matrix.ServerName) *house {
@@ -145,9 +150,9 @@ func (w *town) houseOn(name matrix.ServerName, db *storage.DB) *house {
 		DB: db, Ring: h.ring, Client: client, Accounts: h.accounts, Rooms: h.rooms, Ephemeral: eph, Invites: h.rooms,
 		Version: "1", Now: time.Now, Log: quiet,
 	})
-	h.door = w.settle(string(name), httpapi.New(httpapi.Settings{
+	h.door = w.settle(string(name), h.watched(httpapi.New(httpapi.Settings{
 		APIs: []httpapi.API{{Service: config.Federating, Routes: api.Routes}}, Log: quiet, Now: time.Now,
-	}).Handler())
+	}).Handler()))
 	for _, user := range []string{"alice", "bob"} {
 		_, err = h.accounts.Register(t.Context(), accounts.Registration{
 			Username: user, Password: "correct horse battery", InhibitLogin: true, Auth: json.RawMessage(`{"type":"m.login.dummy"}`),
@@ -157,12 +162,33 @@ func (w *town) houseOn(name matrix.ServerName, db *storage.DB) *house {
 	return h
 }
 
+// watched notes what is asked, and lets the test change what is answered.
+func (h *house) watched(to http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		to.ServeHTTP(answer, r)
+		body := answer.Body.Bytes()
+		h.mu.Lock()
+		if strings.HasPrefix(r.URL.Path, "/_matrix/federation/") {
+			h.asked = append(h.asked, r.Method+" "+strings.Split(r.URL.Path, "/")[4])
+		}
+		if h.tamper != nil && answer.Code == 200 {
+			body = h.tamper(r.URL.Path, body)
+		}
+		h.mu.Unlock()
+		rw.WriteHeader(answer.Code)
+		rw.Write(body)
+	})
+}
+
 type noBus struct{}
 
 func (noBus) Publish(string, []byte) error                            { return nil }
 func (noBus) Subscribe(string, func([]byte)) (cancel func(), _ error) { return func() {}, nil }
 
-func (h *house) user(name string) matrix.UserID { return matrix.UserID("@" + name + ":" + string(h.name)) }
+func (h *house) user(name string) matrix.UserID {
+	return matrix.UserID("@" + name + ":" + string(h.name))
+}
 
 func (h *house) as(name string) matrix.Requester {
 	return matrix.Requester{Account: h.user(name), User: h.user(name), Device: "D"}
