@@ -47,9 +47,10 @@ type API struct {
 	now       func() time.Time
 	log       *slog.Logger
 
-	acls    acls
-	inbox   *inbox
-	sending singleflight.Group // transactions being taken in, by origin and ID
+	acls       acls
+	residences residences
+	inbox      *inbox
+	sending    singleflight.Group // transactions being taken in, by origin and ID
 }
 
 // New returns an API.

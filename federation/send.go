@@ -134,6 +134,7 @@ type roomIntake struct {
 	id       matrix.RoomID
 	version  *event.Version
 	refused  error // why nothing is taken for it
+	outside  bool  // since this server is not in it
 	events   []*event.Event
 	receipts []receipt
 }
@@ -144,9 +145,8 @@ func (t *intake) room(ctx context.Context, id matrix.RoomID) (*roomIntake, error
 		return r, nil
 	}
 	r := &roomIntake{id: id}
-	state, err := t.api.rooms.Current(ctx, id)
-	if err == nil {
-		r.version = state.Room().Version
+	err := r.open(ctx, t.api)
+	if err == nil && !r.outside {
 		err = t.api.checkACL(ctx, t.origin, id)
 	}
 	switch matrix.CodeOf(err) {
@@ -156,9 +156,31 @@ func (t *intake) room(ctx context.Context, id matrix.RoomID) (*roomIntake, error
 	default:
 		return nil, err
 	}
+	if r.outside {
+		r.refused = matrix.Errorf(matrix.NotFound, "this server is not in %s", id)
+	}
 	t.rooms[id] = r
 	t.order = append(t.order, r)
 	return r, nil
+}
+
+// open finds out what this server has to do with the room.
+func (r *roomIntake) open(ctx context.Context, a *API) error {
+	room, err := a.rooms.Room(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	r.version = room.Version
+	here, err := a.isResident(ctx, room)
+	r.outside = !here
+	return err
+}
+
+// mayTake says whether an event is worth a look. Of a room that this server is not in, that is only one that takes back
+// an invite to it.
+func (r *roomIntake) mayTake(e *event.Event, us matrix.ServerName) bool {
+	m := e.Membership()
+	return r.refused == nil || r.outside && e.Target().Server() == us && (m == event.Leave || m == event.Ban)
 }
 
 // refuse notes why an event was not taken, under the ID that it has, if it can be found.
@@ -185,14 +207,28 @@ func (t *intake) takePDUs(ctx context.Context, pdus []json.RawMessage) error {
 		}
 	}
 	for i, err := range t.api.ring.VerifyEvents(ctx, read) {
-		if e := read[i]; err == nil {
-			r := t.rooms[e.RoomID]
-			r.events = append(r.events, e)
-		} else {
+		e := read[i]
+		if err != nil {
 			t.results[e.ID] = remote.Result{Error: plainly(err)}
+		} else if err := t.admit(ctx, e); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// admit takes an event that has passed all checks.
+func (t *intake) admit(ctx context.Context, e *event.Event) error {
+	r := t.rooms[e.RoomID]
+	if !r.outside {
+		r.events = append(r.events, e)
+		return nil
+	}
+	taken, err := t.api.rooms.Uninvited(ctx, e)
+	if err == nil && !taken {
+		t.results[e.ID] = remote.Result{Error: r.refused.Error()}
+	}
+	return err
 }
 
 // plainly tells what is wrong with a signature. What our own trouble was to find that out is not told.
@@ -231,7 +267,7 @@ func (t *intake) read(ctx context.Context, raw []byte) (*event.Event, error) {
 	switch {
 	case err != nil:
 		t.refuse(event.ClaimedID(r.version, raw), err)
-	case r.refused != nil:
+	case !r.mayTake(e, t.api.name):
 		t.refuse(e.ID, r.refused)
 	case e.RoomID != r.id:
 		t.refuse(e.ID, invalid("the event is not of %s", r.id))

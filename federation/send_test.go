@@ -435,3 +435,55 @@ func TestBackPressure(t *testing.T) {
 	w.api.inbox.release(them.name, maxBacklogOriginBytes)
 	them.put(path("v1", "send", "1"), body).into(new(any))
 }
+
+// An invite to a room that this server is not in can be taken back by who made it, and by nobody else.
+func TestInviteTakenBack(t *testing.T) {
+	w := newWorld(t)
+	w.api.invites = w.rooms
+	w.run()
+	them, third := w.them(), w.peer("third.example", 3)
+	e, state := them.invitation("11", asItIs)
+	them.invite("11", e, state).into(new(any))
+	membership := func() event.Membership {
+		t.Helper()
+		all, err := rooms.MembershipsOfUser(t.Context(), w.db, alice, 0)
+		if err != nil || len(all) != 1 {
+			t.Fatalf("got %v, %v, want one membership", all, err)
+		}
+		return all[0].Membership
+	}
+	other := *third
+	leave, _ := other.invitation("11", func(p *event.Proto) {
+		p.Sender, p.RoomID, p.Content = "@bob:third.example", e.RoomID, []byte(`{"membership":"leave"}`)
+	})
+	message, _ := them.invitation("11", func(p *event.Proto) { p.Type, p.StateKey, p.Content = "m.room.message", nil, []byte(`{}`) })
+	if got := third.send([]*event.Event{leave}); got[leave.ID] == "" || membership() != event.Invite {
+		t.Errorf("taken back by another server: got %v, %s, want it refused", got, membership())
+	}
+	if got := them.send([]*event.Event{message}); got[message.ID] == "" {
+		t.Error("a message of a room that we are not in: was taken, want it refused")
+	}
+	leave, _ = them.invitation("11", func(p *event.Proto) { p.Content = []byte(`{"membership":"leave"}`) })
+	if got := them.send([]*event.Event{leave}); got[leave.ID] != "" || membership() != event.Leave {
+		t.Errorf("taken back: got %v, %s, want leave", got, membership())
+	}
+}
+
+// Nothing is taken for a room that this server has left.
+func TestRoomThatWasLeft(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	them := w.them()
+	room := w.room("shared")
+	them.join(room)
+	e := them.message(room, "1")
+	if got := them.send([]*event.Event{e}); got[e.ID] != "" {
+		t.Errorf("before: got %v, want it taken", got)
+	}
+	w.settle()
+	must(t, w.rooms.Leave(t.Context(), by(alice), room.ID, ""))
+	e = them.message(room, "2")
+	if got := them.send([]*event.Event{e}); got[e.ID] == "" || w.stored(room, e.ID) != nil {
+		t.Errorf("after: got %v, want it refused", got)
+	}
+}

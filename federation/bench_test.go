@@ -1,0 +1,52 @@
+package federation
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/storagetest"
+)
+
+// What a transaction of 50 PDUs costs until it is answered: the signature of the request, decoding, 50 signatures, and
+// the staged row. Rooms take nothing of it.
+func BenchmarkTransaction(b *testing.B) {
+	for _, kind := range storagetest.Kinds {
+		b.Run(kind, func(b *testing.B) { benchmarkTransaction(b, storagetest.Open(b, kind)) })
+	}
+}
+
+func benchmarkTransaction(b *testing.B, db *storage.DB) {
+	w := newWorldOn(b, db)
+	them := w.them()
+	room := w.room("shared")
+	them.join(room)
+	var bodies [][]byte
+	for range 40 {
+		pdus := make([]json.RawMessage, maxPDUs)
+		for i := range pdus {
+			proto := them.draft(room, event.TypeMessage, fmt.Sprintf(`{"body":"a message of some length, as people write them: %d","msgtype":"m.text"}`, i))
+			proto.Depth += int64(i)
+			pdus[i] = them.build(room, proto).JSON
+		}
+		body, err := json.Marshal(them.transaction(pdus))
+		must(b, err)
+		bodies = append(bodies, body)
+	}
+	n := 0
+	for b.Loop() {
+		n++
+		uri := path("v1", "send", fmt.Sprint(n))
+		b.StopTimer()
+		w.api.inbox.backlog = newBacklog()
+		signed := outbound.SignedRequest{Method: "PUT", URI: uri, Origin: them.name, Destination: us, Content: bodies[n%len(bodies)]}
+		authorization := signed.Sign(them.key).String()
+		b.StartTimer()
+		w.ask("PUT", uri, bodies[n%len(bodies)], authorization).into(new(map[matrix.EventID]any))
+	}
+	b.ReportMetric(float64(b.N*maxPDUs)/b.Elapsed().Seconds(), "events/s")
+}
