@@ -165,6 +165,8 @@ func (h *hub) take(n storage.News, b *batch) {
 	switch v := n.Value.(type) {
 	case *rooms.Event:
 		h.takeEvent(v.At(n.Position), b)
+	case *rooms.Move:
+		h.takeMove(v, n.Position, b)
 	case rooms.Receipt:
 		h.takeReceipt(v, n, b)
 	case rooms.Membership:
@@ -207,6 +209,17 @@ func (h *hub) takeEvent(e *rooms.Event, b *batch) {
 		}, b)
 	}
 	h.shrink(r)
+}
+
+// takeMove files a move of a room's current state that no event of its timeline shows.
+func (h *hub) takeMove(m *rooms.Move, at storage.Position, b *batch) {
+	r := h.room(m.RoomNum, m.Room)
+	r.move(rootMove{at, m.Root})
+	r.concerns(at, b)
+	for _, member := range m.Members {
+		member.Position = at
+		h.takeMembership(member, b)
+	}
 }
 
 // takeMembership notes that a user's place in a room is another now. What it is

@@ -1,6 +1,8 @@
 package syncapi
 
 import (
+	"maps"
+
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/view"
 	"github.com/myelin-chat/myelin/storage"
@@ -13,14 +15,26 @@ const (
 	maxLazyMembers = 20_000 // of one device
 )
 
-// lazyMembers remembers which member events a device has been sent, by number, so
-// that they are not sent with each of their member's messages.
+// lazyMembers remembers which member events a device has been sent, so that they
+// are not sent with each of their member's messages.
 type lazyMembers struct {
 	filter *view.Filter
-	since  storage.Position   // the token of the answer that is made, or was made last,
-	upTo   storage.Position   // and the one in it
-	sent   map[int64]struct{} // what the client had at since
-	fresh  []int64            // what the answer adds: counts once the client comes with its token
+	since  storage.Position     // the token of the answer that is made, or was made last,
+	upTo   storage.Position     // and the one in it
+	sent   map[lazyMember]int64 // what the client had at since: the number of the event it was sent last
+	fresh  []lazySent           // what the answer adds: counts once the client comes with its token
+}
+
+// lazyMember is a user in a room.
+type lazyMember struct {
+	room int64
+	user matrix.UserID
+}
+
+// lazySent is a member that was sent.
+type lazySent struct {
+	lazyMember
+	event int64
 }
 
 // lazyMembers returns what a device has, for an answer from the client's token up
@@ -36,9 +50,7 @@ func (u *user) lazyMembers(device matrix.DeviceID, next lazyMembers) *lazyMember
 	switch {
 	case next.since == last.upTo && next.since > last.since:
 		next.sent = last.sent
-		for _, num := range last.fresh {
-			next.remember(num)
-		}
+		next.remember(last.fresh)
 	case next.since == last.since:
 		next.sent = last.sent
 	}
@@ -50,35 +62,50 @@ func (u *user) lazyMembers(device matrix.DeviceID, next lazyMembers) *lazyMember
 	return &next
 }
 
-func (l *lazyMembers) remember(num int64) {
+func (l *lazyMembers) remember(sent []lazySent) {
 	if l.sent == nil {
-		l.sent = map[int64]struct{}{}
+		l.sent = map[lazyMember]int64{}
 	}
-	l.sent[num] = struct{}{}
+	for _, s := range sent {
+		l.sent[s.lazyMember] = s.event
+	}
+}
+
+// forget takes nothing of a room for known.
+func (l *lazyMembers) forget(room int64) {
+	maps.DeleteFunc(l.sent, func(m lazyMember, _ int64) bool { return m.room == room })
 }
 
 // dropSent leaves out of state the members that the client has been sent before,
-// unless it wants the whole state, and notes those that it is sent now.
+// unless it wants the whole state, and notes those that it is sent now. Who has
+// come back to a room was not told what became of its members meanwhile, and may
+// have let go of them all.
 func (b *builder) dropSent(p stretch, t timeline, state []view.Seen) []view.Seen {
 	if b.lazy == nil {
 		return state
 	}
 	b.user.mu.Lock()
 	defer b.user.mu.Unlock()
+	if p.again {
+		b.lazy.forget(p.RoomNum)
+	}
+	note := func(e view.Seen) {
+		if e.Target() != "" {
+			b.lazy.fresh = append(b.lazy.fresh, lazySent{lazyMember{p.RoomNum, e.Target()}, e.Num})
+		}
+	}
 	kept := state[:0]
 	for _, e := range state {
-		if e.Target() != "" {
-			if _, sent := b.lazy.sent[e.Num]; sent && !p.whole {
-				continue
-			}
-			b.lazy.fresh = append(b.lazy.fresh, e.Num)
+		if p.whole || e.Target() == "" || b.lazy.sent[lazyMember{p.RoomNum, e.Target()}] != e.Num {
+			kept = append(kept, e)
+			note(e)
 		}
-		kept = append(kept, e)
+	}
+	if b.req.stateAfter {
+		return kept // a timeline that sets no state tells of no members
 	}
 	for _, e := range t.events {
-		if e.Target() != "" {
-			b.lazy.fresh = append(b.lazy.fresh, e.Num)
-		}
+		note(e)
 	}
 	return kept
 }

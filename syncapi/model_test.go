@@ -11,6 +11,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/view"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -91,11 +92,15 @@ func (w *world) askAs(t failer, c *client, q query) answer {
 // take applies an answer.
 func (c *client) take(t failer, w *world, a answer) {
 	t.Helper()
+	token, err := view.ParseSyncToken(a.NextBatch)
+	if err != nil {
+		t.Fatalf("next_batch %q: %v", a.NextBatch, err)
+	}
 	for id, r := range a.Rooms.Join {
-		c.takeRoom(t, w, id, r, "join")
+		c.takeRoom(t, w, told{id, r, "join", token.Position})
 	}
 	for id, r := range a.Rooms.Leave {
-		c.takeRoom(t, w, id, r, "leave")
+		c.takeRoom(t, w, told{id, r, "leave", token.Position})
 	}
 	for id := range a.Rooms.Invite {
 		c.room(id).section = "invite"
@@ -121,16 +126,25 @@ func (c *client) room(id matrix.RoomID) *clientRoom {
 	return r
 }
 
-func (c *client) takeRoom(t failer, w *world, id matrix.RoomID, in roomAnswer, section string) {
+// told is what an answer says of one room.
+type told struct {
+	id matrix.RoomID
+	roomAnswer
+	section string
+	upTo    storage.Position // of the answer
+}
+
+func (c *client) takeRoom(t failer, w *world, in told) {
 	t.Helper()
-	r := c.room(id)
-	if section == "join" && r.section != "join" && c.lazy() {
+	r := c.room(in.id)
+	if in.section == "join" && r.section != "join" && c.lazy() {
 		maps.DeleteFunc(r.state, func(k event.Key, _ matrix.EventID) bool { return k.Type == event.TypeMember })
 	}
-	r.section = section
-	w.mayAllSee(t, c.user, id, in.Timeline.Events)
-	c.takeState(t, r, in)
-	c.takeTimeline(t, w, id, in)
+	r.section = in.section
+	log := w.pastUpTo(t, in.id, in.upTo)
+	log.mayAllSee(t, c.user, in.Timeline.Events)
+	c.takeState(t, r, in.roomAnswer)
+	c.takeTimeline(t, w, log, in)
 	for _, e := range in.AccountData.Events {
 		r.data[e.Type] = string(e.Content)
 	}
@@ -173,10 +187,9 @@ func (c *client) takeState(t failer, r *clientRoom, in roomAnswer) {
 }
 
 // takeTimeline adds the events to those that are known, and fills the gap before them.
-func (c *client) takeTimeline(t failer, w *world, id matrix.RoomID, in roomAnswer) {
+func (c *client) takeTimeline(t failer, w *world, log past, in told) {
 	t.Helper()
-	r := c.room(id)
-	log := w.past(t, id)
+	r := c.room(in.id)
 	until, _ := log.lastStay(c.user)
 	var run []matrix.EventID
 	for _, e := range in.Timeline.Events {
@@ -189,7 +202,7 @@ func (c *client) takeTimeline(t failer, w *world, id matrix.RoomID, in roomAnswe
 		return slices.IndexFunc(run, func(e matrix.EventID) bool { return slices.Contains(r.timeline, e) })
 	}
 	if in.Timeline.Limited {
-		run = w.fill(t, c, id, in.Timeline.PrevBatch, run, func() bool { return known() >= 0 })
+		run = w.fill(t, c, in, run, func() bool { return known() >= 0 })
 	}
 	// fill hands over a longer run, so look again.
 	if at := known(); at >= 0 {
@@ -203,14 +216,19 @@ func (c *client) takeTimeline(t failer, w *world, id matrix.RoomID, in roomAnswe
 }
 
 // fill pages backwards until it meets what is known, and returns all from there on.
-func (w *world) fill(t failer, c *client, id matrix.RoomID, from string, run []matrix.EventID, met func() bool) []matrix.EventID {
+func (w *world) fill(t failer, c *client, in told, run []matrix.EventID, met func() bool) []matrix.EventID {
 	t.Helper()
+	id := in.id
 	known := c.room(id).timeline
-	gap, err := view.ParseGap(from)
+	gap, err := view.ParseGap(in.Timeline.PrevBatch)
 	if err != nil {
-		t.Fatalf("prev_batch %q: %v", from, err)
+		t.Fatalf("prev_batch %q: %v", in.Timeline.PrevBatch, err)
 	}
-	v, err := view.Open(ctx, w.rooms, w.db, who(c.user), id)
+	var v *view.Viewer
+	err = w.db.Snapshot(ctx, func(q storage.Querier) (err error) { // or its membership and the past of that are of two moments
+		v, err = view.Open(ctx, w.rooms, q, who(c.user), id)
+		return err
+	})
 	if err != nil {
 		t.Fatalf("open %s: %v", id, err)
 	}
@@ -230,7 +248,7 @@ func (w *world) fill(t failer, c *client, id matrix.RoomID, from string, run []m
 			t.Fatalf("messages of %s: %v", id, err)
 		}
 		for _, e := range page.Events {
-			w.mayAllSee(t, c.user, id, []clientEvent{{ID: e.ID}})
+			w.past(t, id).mayAllSee(t, c.user, []clientEvent{{ID: e.ID}})
 			run = append([]matrix.EventID{e.ID}, run...)
 			if slices.Contains(known, e.ID) {
 				return run

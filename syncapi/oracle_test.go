@@ -17,11 +17,17 @@ type past []*rooms.Event
 
 func (w *world) past(t failer, id matrix.RoomID) past {
 	t.Helper()
+	return w.pastUpTo(t, id, w.db.Position())
+}
+
+// pastUpTo is the log as it was at a position. While others write, what an answer says must be held against this.
+func (w *world) pastUpTo(t failer, id matrix.RoomID, upTo storage.Position) past {
+	t.Helper()
 	room, err := w.rooms.Room(ctx, id)
 	if err != nil {
 		t.Fatalf("room %s: %v", id, err)
 	}
-	all, err := rooms.Timeline(ctx, w.db, room, rooms.Span{UpTo: w.db.Position()}, 1<<20)
+	all, err := rooms.Timeline(ctx, w.db, room, rooms.Span{UpTo: upTo}, 1<<20)
 	if err != nil {
 		t.Fatalf("log of %s: %v", id, err)
 	}
@@ -84,21 +90,20 @@ func (p past) lastStay(u matrix.UserID) (until storage.Position, stayed bool) {
 	return until, stayed
 }
 
-// mayAllSee fails if one of the events is none that the user may see.
-func (w *world) mayAllSee(t failer, u matrix.UserID, id matrix.RoomID, shown []clientEvent) {
+// mayAllSee fails if one of the events is none that the user may see, or not there yet.
+func (p past) mayAllSee(t failer, u matrix.UserID, shown []clientEvent) {
 	t.Helper()
 	if len(shown) == 0 {
 		return
 	}
-	log := w.past(t, id)
-	visible := log.visible(u)
+	visible := p.visible(u)
 	for _, e := range shown {
-		i := slices.IndexFunc(log, func(logged *rooms.Event) bool { return logged.ID == e.ID })
+		i := slices.IndexFunc(p, func(logged *rooms.Event) bool { return logged.ID == e.ID })
 		if i < 0 {
-			t.Fatalf("%s is shown %s, which is not in %s", u, e.ID, id)
+			t.Fatalf("%s is shown %s, which is not in the room", u, e.ID)
 		}
-		if own := log[i].Target() == u; !visible[e.ID] && !own {
-			t.Fatalf("%s is shown %s (%s) of %s, which it may not see", u, e.ID, log[i].JSON, id)
+		if own := p[i].Target() == u; !visible[e.ID] && !own {
+			t.Fatalf("%s is shown %s (%s), which it may not see", u, e.ID, p[i].JSON)
 		}
 	}
 }

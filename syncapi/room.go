@@ -34,7 +34,7 @@ type room struct {
 	bytes       int64
 
 	summary    *summary         // nil: not known
-	stateMoved storage.Position // the latest state event
+	stateMoved storage.Position // the latest move of the current state, as far as is known
 }
 
 // rootMove says that the current state has this root from a position on.
@@ -44,7 +44,10 @@ type rootMove struct {
 }
 
 func newRoom(num int64, id matrix.RoomID, from storage.Position) *room {
-	return &room{num: num, id: id, from: from, users: map[*user]struct{}{}, eventsFrom: from, rootsFrom: from, receiptFrom: from}
+	return &room{
+		num: num, id: id, from: from, users: map[*user]struct{}{},
+		eventsFrom: from, rootsFrom: from, receiptFrom: from, stateMoved: from,
+	}
 }
 
 // add appends an event and returns how many bytes more the room takes.
@@ -53,16 +56,25 @@ func (r *room) add(e *rooms.Event) int64 {
 	before := r.bytes
 	r.events = append(r.events, e)
 	r.bytes += sizeOf(e)
-	if e.IsState() {
-		r.summary, r.stateMoved = nil, e.Position
-	}
 	if n := len(r.roots); n == 0 || r.roots[n-1].root != e.StateAfter {
-		r.roots = append(r.roots, rootMove{e.Position, e.StateAfter})
+		r.move(rootMove{e.Position, e.StateAfter})
 	}
 	if len(r.events) > ringEvents {
 		r.trim(ringEvents / 2)
 	}
 	return r.bytes - before
+}
+
+// move notes a move of the current state.
+func (r *room) move(m rootMove) {
+	r.last = max(r.last, m.from)
+	r.roots = append(r.roots, m)
+	r.summary, r.stateMoved = nil, m.from
+	if len(r.roots) > ringEvents {
+		cut := len(r.roots) - ringEvents/2
+		r.rootsFrom = r.roots[cut-1].from
+		r.roots = slices.Clone(r.roots[cut:])
+	}
 }
 
 // trim drops all but the newest keep events.
@@ -73,11 +85,6 @@ func (r *room) trim(keep int) {
 	}
 	r.eventsFrom = r.events[cut-1].Position
 	r.events = slices.Clone(r.events[cut:])
-	if len(r.roots) > ringEvents {
-		cut := len(r.roots) - ringEvents/2
-		r.rootsFrom = r.roots[cut-1].from
-		r.roots = slices.Clone(r.roots[cut:])
-	}
 }
 
 // forgetEvents drops all events and returns how many bytes that frees.

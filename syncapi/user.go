@@ -143,8 +143,8 @@ func (h *hub) quiet(u *user, since storage.Position) bool {
 	return u.loaded && len(u.stale) == 0 && u.moved <= since
 }
 
-// refresh reads what is not known, or no longer, of a user's places. It returns
-// when the hub has taken in at least what was read.
+// refresh reads what is not known, or no longer, of a user's places. What was read
+// is filed once the hub has taken it in: no place is newer than the hub.
 func (h *hub) refresh(ctx context.Context, u *user) error {
 	if h.fresh(u) {
 		return nil
@@ -157,12 +157,21 @@ func (h *hub) refresh(ctx context.Context, u *user) error {
 		if err != nil {
 			return err
 		}
-		if err := h.reach(ctx, h.db.Position()); err != nil {
+		if err := h.reach(ctx, newest(found, w.seen)); err != nil {
 			return err
 		}
 		h.settle(u, found, w)
 	}
 	return nil
+}
+
+// newest returns the latest position of some memberships, or atLeast. The database
+// shows a commit before the log does, so that it may be one the log has not come to.
+func newest(found []rooms.Membership, atLeast storage.Position) storage.Position {
+	for _, m := range found {
+		atLeast = max(atLeast, m.Position)
+	}
+	return atLeast
 }
 
 // wanted is what has to be read of a user's places.
@@ -222,7 +231,9 @@ func (h *hub) settle(u *user, found []rooms.Membership, w wanted) {
 		p := &place{Membership: m}
 		if m.Membership == event.Join {
 			p.room = h.room(m.RoomNum, m.Room)
-			p.room.users[u] = struct{}{}
+		}
+		if r := h.rooms[m.RoomNum]; r != nil {
+			r.put(u, m.Membership)
 		}
 		u.places[m.RoomNum] = p
 	}
@@ -288,13 +299,13 @@ func (h *hub) addRooms(u *user, g *glance, more []matrix.RoomID) bool {
 			continue // nobody with a client is in it
 		}
 		p := u.places[r.num]
-		if p == nil || p.room == nil || slices.ContainsFunc(g.rooms, func(s sight) bool { return s.RoomNum == r.num }) {
-			continue
-		}
-		if p.Position > g.position {
+		switch {
+		case p == nil || slices.ContainsFunc(g.rooms, func(s sight) bool { return s.RoomNum == r.num }):
+		case p.Position > g.position:
 			return false
+		case p.room != nil:
+			g.rooms = append(g.rooms, sight{p, r.glimpse()})
 		}
-		g.rooms = append(g.rooms, sight{p, r.glimpse()})
 	}
 	return true
 }
