@@ -333,7 +333,8 @@ func TestSynapse_5744_MembershipOfOthers(t *testing.T) {
 	}
 }
 
-func TestDeniedByACL(t *testing.T) {
+// A server that the room denies gets nothing of it and brings nothing in.
+func TestCVE_2018_16515_DeniedByACL(t *testing.T) {
 	w := newWorld(t)
 	them := w.them()
 	room := w.room("shared")

@@ -12,7 +12,8 @@ import (
 	"github.com/myelin-chat/myelin/outbound"
 )
 
-func TestWhoAsks(t *testing.T) {
+// Nobody speaks for another server, and what was signed is what is done.
+func TestCVE_2024_6301_WhoAsks(t *testing.T) {
 	w := newWorld(t)
 	them := w.them()
 	uri := path("v1", "query", "profile") + "?user_id=@alice:us.example"
@@ -33,6 +34,7 @@ func TestWhoAsks(t *testing.T) {
 		"another key":           sign(same, newKey(t, 77)),
 		"another path":          sign(func(r *outbound.SignedRequest) { r.URI = uri + "&x" }, them.key),
 		"another method":        sign(func(r *outbound.SignedRequest) { r.Method = "PUT" }, them.key),
+		"a path encoded anew":   sign(func(r *outbound.SignedRequest) { r.URI = strings.Replace(uri, "@", "%40", 1) }, them.key),
 		"another destination":   sign(func(r *outbound.SignedRequest) { r.Destination = "other.example" }, them.key),
 		"an origin unknown":     sign(func(r *outbound.SignedRequest) { r.Origin = "nowhere.example" }, them.key),
 		"a body not signed for": sign(func(r *outbound.SignedRequest) { r.Content = []byte("{}") }, them.key),

@@ -12,6 +12,7 @@ import (
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/servers"
 )
@@ -224,11 +225,14 @@ func (t *intake) admit(ctx context.Context, e *event.Event) error {
 		r.events = append(r.events, e)
 		return nil
 	}
-	taken, err := t.api.rooms.Uninvited(ctx, e)
-	if err == nil && !taken {
-		t.results[e.ID] = remote.Result{Error: r.refused.Error()}
+	switch result := t.api.rooms.Receive(ctx, t.origin, r.id, []*event.Event{e})[0]; result.Outcome {
+	case roomserver.Accepted, roomserver.Known:
+		return nil
+	case roomserver.Failed, roomserver.Busy:
+		return result.Err
 	}
-	return err
+	t.results[e.ID] = remote.Result{Error: r.refused.Error()}
+	return nil
 }
 
 // plainly tells what is wrong with a signature. What our own trouble was to find that out is not told.
