@@ -249,8 +249,8 @@ func TestUninvited(t *testing.T) {
 	bob := string(guest.user("bob"))
 	for _, c := range []struct {
 		by   *site
-		want bool
-	}{{evil, false}, {host, true}, {host, false}} {
+		want roomserver.Outcome
+	}{{evil, roomserver.Refused}, {host, roomserver.Accepted}, {host, roomserver.Refused}} {
 		kick, err := event.Build(invite.Event.Version, event.Proto{
 			Type: event.TypeMember, StateKey: &bob, Sender: c.by.user("alice"), RoomID: room, Content: []byte(`{"membership":"leave"}`),
 			PrevEvents: []matrix.EventID{invite.Event.ID}, AuthEvents: []matrix.EventID{invite.Event.ID}, Depth: 9, OriginServerTS: 1,
@@ -258,11 +258,15 @@ func TestUninvited(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := guest.Uninvited(background, kick); got != c.want || err != nil {
-			t.Errorf("by %s: got %v, %v; want %v", c.by.name, got, err, c.want)
+		got := guest.Receive(background, c.by.name, room, []*event.Event{kick})[0]
+		if got.Outcome != c.want {
+			t.Errorf("by %s: got outcome %d, %v; want %d", c.by.name, got.Outcome, got.Err, c.want)
 		}
 	}
 	if m := guest.stands(room, guest.user("bob")); m.Membership != event.Leave {
 		t.Errorf("bob is %s, want leave", m.Membership)
+	}
+	if n := guest.net.requests(); n > 0 {
+		t.Errorf("%d requests were made for a room that the server is not in", n)
 	}
 }

@@ -115,19 +115,38 @@ func strippedOf(ev *event.Event, state []json.RawMessage) []byte {
 	return append(appendStripped(list, ev), ']')
 }
 
-// Uninvited takes back an invite to a room that this server is not in: a leave or ban of the invited user, made by a
-// user of the inviter's server. It says whether that was one. The event has passed event.Parse and the check of its
-// signatures.
-func (s *Server) Uninvited(ctx context.Context, ev *event.Event) (bool, error) {
+// receiveAside takes from some events those that are of rooms that this server is not in, but has an invite to: the
+// inviter's server tells of its end. It returns the rest, which only a room that this server has been in can take.
+func (s *Server) receiveAside(ctx context.Context, room rooms.Room, r *reception, events []*event.Event) (rest []*event.Event, err error) {
+	for _, ev := range events {
+		ended, err := s.uninvite(ctx, room, ev)
+		if err != nil {
+			return nil, err
+		}
+		if ended {
+			r.note(Result{Event: ev.ID, Outcome: Accepted})
+		} else {
+			rest = append(rest, ev)
+		}
+	}
+	if _, loaded := s.committedRoot(room.ID); loaded || len(rest) == 0 {
+		return rest, nil
+	}
+	_, lived, err := rooms.HeadOf(ctx, s.db, room.Num)
+	if err == nil && !lived {
+		err = noRoomError{matrix.Errorf(matrix.NotFound, "this server is not in %s", room.ID)}
+	}
+	return rest, err
+}
+
+// uninvite ends an invite to a room that this server is not in, if the event is the leave or ban of the invited, made
+// by a user of the inviter's server.
+func (s *Server) uninvite(ctx context.Context, room rooms.Room, ev *event.Event) (bool, error) {
 	if m := ev.Membership(); !s.isLocal(ev.Target()) || m != event.Leave && m != event.Ban {
 		return false, nil
 	}
-	room, found, err := rooms.ByID(ctx, s.db, ev.RoomID)
-	if err != nil || !found || room.Version != ev.Version {
-		return false, err
-	}
 	before, err := s.standing(ctx, room, ev.Target())
-	if err != nil || before.invite == nil || before.invite.Sender.Server() != ev.Sender.Server() {
+	if err != nil || before.Inviter.Server() != ev.Sender.Server() || before.Inviter == "" {
 		return false, err
 	}
 	resident, err := s.setAside(ctx, aside{event: ev})

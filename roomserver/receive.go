@@ -63,6 +63,9 @@ func (s *Server) Receive(ctx context.Context, origin matrix.ServerName, id matri
 	}
 	defer s.inbox.leave(id, events)
 	wanted := r.screen(room)
+	if wanted, err = s.receiveAside(ctx, room, r, wanted); err != nil {
+		return r.all(outcomeOf(err), err)
+	}
 	if len(wanted) == 0 {
 		return r.list()
 	}

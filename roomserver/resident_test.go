@@ -228,6 +228,36 @@ func TestResidentJoin(t *testing.T) {
 	}
 }
 
+func TestResidentOnBothDatabases(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		host, guest := siteOn(t, "host.org", db), newSite(t, "guest.org")
+		room := host.create(roomserver.CreateRoom{Preset: "public_chat"})
+		w, err := guest.join(host, room, "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkWelcome(t, w)
+		told, err := host.MakeLeave(background, guest.visit(room, "bob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave := guest.build(told, nil)
+		if err := host.SendLeave(background, guest.sent(room, leave)); err != nil {
+			t.Fatal(err)
+		}
+		ours, err := host.Send(background, host.as("alice"), send(room, "hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for id, want := range map[matrix.EventID]bool{w.Join.ID: true, leave.ID: true, ours: false} {
+			ev, _, err := rooms.EventByID(background, db, mustRoom(t, host, room), id)
+			if err != nil || ev.Relayed != want {
+				t.Errorf("%s is to be passed on: %v (%v), want %v", id, ev.Relayed, err, want)
+			}
+		}
+	})
+}
+
 func mustRoom(t testing.TB, x *site, id matrix.RoomID) rooms.Room {
 	t.Helper()
 	room, err := x.Room(background, id)
@@ -569,6 +599,42 @@ func TestResidentOmitsMembers(t *testing.T) {
 	for _, ev := range w.AuthChain {
 		if slices.Contains(w.State, ev) {
 			t.Errorf("%s is in the state and in the auth chain", ev.ID)
+		}
+	}
+}
+
+// What a large room costs to hand out: 5,000 members.
+func BenchmarkSendJoin(b *testing.B) {
+	host, guest := newSite(b, "host.org"), newSite(b, "guest.org")
+	room := host.create(roomserver.CreateRoom{Preset: "public_chat"})
+	for i := range 5000 {
+		if err := host.Join(background, host.as(fmt.Sprintf("u%05d", i)), room, ""); err != nil {
+			b.Fatal(err)
+		}
+	}
+	told, err := host.MakeJoin(background, guest.visit(room, "bob"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	sent := guest.sent(room, guest.build(told, nil))
+	for _, omit := range []bool{false, true} {
+		b.Run(fmt.Sprintf("omit=%v", omit), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := host.SendJoin(background, sent, omit); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkMakeJoin(b *testing.B) {
+	host, guest := newSite(b, "host.org"), newSite(b, "guest.org")
+	room := host.create(roomserver.CreateRoom{Preset: "public_chat"})
+	for b.Loop() {
+		if _, err := host.MakeJoin(background, guest.visit(room, "bob")); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
