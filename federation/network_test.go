@@ -483,3 +483,113 @@ func TestNetworkInviteIntoKnownRoom(t *testing.T) {
 	wantMember(t, "by the table", guest.stands("bob", room).Membership, event.Invite)
 	wantCode(t, "who is in the room", host.invite(room, guest.user("alice")), matrix.Forbidden)
 }
+
+// A room that everybody of a server has left is entered again through others, and goes on from where it then is.
+func TestNetworkRejoin(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := newTown(t)
+		host, guest := w.house("host.example"), w.houseOn("guest.example", db)
+		room := host.create(roomserver.CreateRoom{Preset: "private_chat", Version: "11"})
+		for range 2 {
+			if err := host.invite(room, guest.user("bob")); err != nil {
+				t.Fatal(err)
+			}
+			wantMember(t, "invited", guest.stands("bob", room).Membership, event.Invite)
+			if err := guest.join("bob", room, "host.example"); err != nil {
+				t.Fatal(err)
+			}
+			if err := guest.network.Leave(t.Context(), guest.as("bob"), room, ""); err != nil {
+				t.Fatal(err)
+			}
+			guest.deliver(host, room)
+			wantMember(t, "left", host.member(room, guest.user("bob")), event.Leave)
+			host.set(room, "m.room.topic", fmt.Sprintf(`{"topic":%q}`, rand.Text()))
+		}
+		if err := host.invite(room, guest.user("bob")); err != nil {
+			t.Fatal(err)
+		}
+		if err := guest.join("bob", room, "host.example"); err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []*house{host, guest} {
+			wantMember(t, "at "+string(at.name), at.member(room, guest.user("bob")), event.Join)
+		}
+		topic := event.Key{Type: "m.room.topic"}
+		if got, want := guest.stateText(room, topic), host.stateText(room, topic); got != want {
+			t.Errorf("the topic at the guest is %s, want %s", got, want)
+		}
+	})
+}
+
+func (h *house) stateText(room matrix.RoomID, key event.Key) string {
+	h.t.Helper()
+	state, err := h.rooms.Current(h.t.Context(), room)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ev, err := state.Event(h.t.Context(), key)
+	if err != nil || ev == nil {
+		h.t.Fatalf("no %v (%v)", key, err)
+	}
+	return string(ev.Content)
+}
+
+// Of several who come to a room at once, one brings it and the others find it.
+func TestNetworkJoinAtOnce(t *testing.T) {
+	w := newTown(t)
+	host, guest := w.house("host.example"), w.house("guest.example")
+	room := host.create(roomserver.CreateRoom{Preset: "public_chat"})
+	var all sync.WaitGroup
+	errs := make([]error, 4)
+	for i := range errs {
+		all.Go(func() { errs[i] = guest.join([]string{"alice", "bob"}[i%2], room, "host.example") })
+	}
+	all.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("join %d: %v", i, err)
+		}
+	}
+	sent := 0
+	for _, asked := range host.asked {
+		if asked == "PUT send_join" {
+			sent++
+		}
+	}
+	if sent != 1 {
+		t.Errorf("%d joins were sent to the host, want 1", sent)
+	}
+	for _, name := range []string{"alice", "bob"} {
+		wantMember(t, name, guest.member(room, guest.user(name)), event.Join)
+	}
+}
+
+func TestNetworkQueries(t *testing.T) {
+	w := newTown(t)
+	host, guest := w.house("host.example"), w.house("guest.example")
+	ctx := t.Context()
+	room := host.create(roomserver.CreateRoom{Preset: "public_chat", Name: "the square", AliasName: "square", Public: true})
+	id, servers, err := guest.network.Alias(ctx, "#square:host.example")
+	if err != nil || id != room || fmt.Sprint(servers) != "[host.example]" {
+		t.Errorf("the alias leads to %s, %v, %v", id, servers, err)
+	}
+	_, _, err = guest.network.Alias(ctx, "#none:host.example")
+	wantCode(t, "no alias", err, matrix.NotFound)
+	page, err := guest.network.PublicRooms(ctx, "host.example", roomserver.DirectoryQuery{Term: "square"})
+	if err != nil || len(page.Rooms) != 1 || page.Rooms[0].Name != "the square" || page.Rooms[0].Joined != 1 {
+		t.Errorf("the directory is %+v, %v", page, err)
+	}
+	if _, err := host.accounts.SetProfileField(ctx, host.user("alice"), "displayname", json.RawMessage(`"Alice"`)); err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"", "displayname"} {
+		profile, err := guest.network.Profile(ctx, host.user("alice"), field)
+		if err != nil || string(profile["displayname"]) != `"Alice"` {
+			t.Errorf("profile, field %q: %s, %v", field, profile, err)
+		}
+	}
+	_, err = guest.network.Profile(ctx, host.user("alice"), "m.none")
+	wantCode(t, "no field", err, matrix.NotFound)
+	_, err = guest.network.Profile(ctx, "@x:gone.example", "")
+	wantCode(t, "no server", err, matrix.Unknown)
+}
