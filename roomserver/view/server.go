@@ -53,7 +53,7 @@ func OpenServer(ctx context.Context, server *roomserver.Server, q storage.Querie
 	if err != nil {
 		return nil, err
 	}
-	if len(joined) == 0 {
+	if len(joined) == 0 || joined[0].Server() != in.Server {
 		return nil, serverNotIn(in)
 	}
 	return &ServerViewer{Room: room, Of: in.Server, server: server, q: q, memo: map[statetree.NodeID]presence{}}, nil
