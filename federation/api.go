@@ -22,6 +22,7 @@ type Settings struct {
 	Client    *outbound.Client // says which servers are talked to
 	Accounts  *accounts.Accounts
 	Rooms     *roomserver.Server
+	Network   *Network
 	Invites   Invites
 	Ephemeral *ephemeral.Server
 	Limits    Limits
@@ -38,6 +39,7 @@ type API struct {
 	client    *outbound.Client
 	accounts  *accounts.Accounts
 	rooms     *roomserver.Server
+	network   *Network
 	invites   Invites
 	ephemeral *ephemeral.Server
 	limits    Limits
@@ -59,7 +61,7 @@ func New(s Settings) *API {
 		s.Heard = func(matrix.ServerName) {}
 	}
 	return &API{
-		db: s.DB, ring: s.Ring, client: s.Client, accounts: s.Accounts, rooms: s.Rooms, invites: s.Invites,
+		db: s.DB, ring: s.Ring, client: s.Client, accounts: s.Accounts, rooms: s.Rooms, network: s.Network, invites: s.Invites,
 		ephemeral: s.Ephemeral, limits: s.Limits, heard: s.Heard, name: s.Rooms.ServerName(), version: s.Version,
 		now: s.Now, log: s.Log,
 		inbox: newInbox(inboxSettings{DB: s.DB, Rooms: s.Rooms, Now: s.Now, Log: s.Log}),

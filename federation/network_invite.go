@@ -19,6 +19,11 @@ func (n *Network) Invite(ctx context.Context, by matrix.Requester, in roomserver
 	if err != nil {
 		return err
 	}
+	return n.deliver(ctx, draft)
+}
+
+// deliver has an invite signed by the server of the invited, and takes it into the room.
+func (n *Network) deliver(ctx context.Context, draft roomserver.Invite) error {
 	signed, err := n.remote.Invite(ctx, remote.Invite{Event: draft.Event, State: draft.State})
 	if err != nil {
 		return remote.Explain(err)

@@ -3,6 +3,7 @@ package federation_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,6 +77,17 @@ func (w *town) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	return d.DialContext(ctx, "tcp", l.to.String())
 }
 
+// plainClient reaches one house, without what servers tell of themselves.
+func (w *town) plainClient(h *house) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", h.door.to.String())
+		},
+		DisableKeepAlives: true,
+	}}
+}
+
 // settle lets a handler answer for a host.
 func (w *town) settle(host string, h http.Handler) *listener {
 	w.t.Helper()
@@ -147,7 +159,7 @@ func (w *town) houseOn(name matrix.ServerName, db *storage.DB) *house {
 	eph, err := ephemeral.New(ephemeral.Settings{Bus: noBus{}, Now: time.Now, Boot: "one", Log: quiet})
 	check()
 	api := federation.New(federation.Settings{
-		DB: db, Ring: h.ring, Client: client, Accounts: h.accounts, Rooms: h.rooms, Ephemeral: eph, Invites: h.rooms,
+		DB: db, Ring: h.ring, Client: client, Accounts: h.accounts, Rooms: h.rooms, Network: h.network, Ephemeral: eph, Invites: h.rooms,
 		Version: "1", Now: time.Now, Log: quiet,
 	})
 	h.door = w.settle(string(name), h.watched(httpapi.New(httpapi.Settings{

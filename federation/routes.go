@@ -80,6 +80,11 @@ func (a *API) membershipRoutes(r *httpapi.Router) {
 	r.Put("/_matrix/federation/v1/send_knock/{roomID}/{eventID}",
 		httpapi.MaxBody(maxEventBodyBytes, server(a, limits.Membership, a.sendKnock)))
 
+	r.Put("/_matrix/federation/v1/exchange_third_party_invite/{roomID}",
+		httpapi.MaxBody(maxEventBodyBytes, server(a, limits.Membership, a.exchangeThirdPartyInvite)))
+	r.Put("/_matrix/federation/v1/3pid/onbind",
+		httpapi.MaxBody(maxEventBodyBytes, httpapi.Open(limits.Address, a.onBind)))
+
 	r.Put("/_matrix/federation/v1/invite/{roomID}/{eventID}",
 		httpapi.MaxBody(maxInviteBytes, server(a, limits.Membership, a.inviteV1)))
 	r.Put("/_matrix/federation/v2/invite/{roomID}/{eventID}",

@@ -2,9 +2,11 @@ package roomserver
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
 )
 
 // An Invite is an invite of ours on its way to the server of the invited user, which has to sign it.
@@ -62,6 +64,58 @@ func (st *step) draftInvite(ctx context.Context, d draft) (Invite, error) {
 		}
 	}
 	return invite, err
+}
+
+// A ThirdPartyInvite is the wish of a server that a user of its own be invited, to whom a user of ours has made an invite
+// by address.
+type ThirdPartyInvite struct {
+	Room   matrix.RoomID
+	Target matrix.UserID
+	Signed []byte // by an identity server: that the address is the target's. A canonical JSON object
+}
+
+// DraftThirdPartyInvite makes the invite that follows from one by address. The user who made that one is of this server;
+// of what others say, only what the identity server has signed becomes a part of the event.
+// https://spec.matrix.org/v1.19/server-server-api/#third-party-invites
+func (s *Server) DraftThirdPartyInvite(ctx context.Context, in ThirdPartyInvite) (Invite, error) {
+	if _, err := s.residence(ctx, in.Room); err != nil {
+		return Invite{}, err
+	}
+	token, _ := canonical.String(canonical.Get(in.Signed, "token"))
+	var invite Invite
+	err := s.do(ctx, in.Room, func(ctx context.Context, st *step) error {
+		found, err := st.lookup(ctx, event.Key{Type: event.TypeThirdPartyInvite, StateKey: token})
+		if err != nil {
+			return err
+		}
+		offer := found[0]
+		if offer == nil || !s.isLocal(offer.Sender) {
+			return matrix.Errorf(matrix.Forbidden, "nobody of this server has made such an invite to %s", in.Room)
+		}
+		content, err := in.content(contentText(offer, "display_name"))
+		if err != nil {
+			return err
+		}
+		target := string(in.Target)
+		invite, err = st.draftInvite(ctx, draft{typ: event.TypeMember, stateKey: &target, sender: offer.Sender, content: content})
+		return err
+	})
+	return invite, err
+}
+
+// content is that of the invite: of what is signed, only the members that the specification knows, as others would not
+// be proved to be harmless by a signature.
+func (in ThirdPartyInvite) content(displayName string) ([]byte, error) {
+	signed := make(map[string]json.RawMessage)
+	for _, name := range []string{"mxid", "token", "signatures"} {
+		if raw := canonical.Get(in.Signed, name); raw != nil {
+			signed[name] = raw
+		}
+	}
+	return canonical.Marshal(map[string]any{
+		"membership":         event.Invite,
+		"third_party_invite": map[string]any{"display_name": displayName, "signed": signed},
+	})
 }
 
 // InviteSigned takes an invite of ours into its room, which now carries the signature of the server of the invited user.

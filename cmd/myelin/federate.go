@@ -71,7 +71,7 @@ func (p *parts) joinNetwork(context.Context) error {
 		Ephemeral: p.ephemeral, Outbox: o.outbox, ServerName: p.config.ServerName, Now: time.Now, Log: p.log,
 	})
 	o.api = federation.New(federation.Settings{
-		DB: p.db, Ring: o.ring, Client: o.client, Accounts: p.accounts, Rooms: p.rooms, Invites: p.rooms,
+		DB: p.db, Ring: o.ring, Client: o.client, Accounts: p.accounts, Rooms: p.rooms, Network: o.network, Invites: p.rooms,
 		Ephemeral: p.ephemeral, Limits: federation.NewLimits(p.config.RateLimits, time.Now), Heard: o.outbox.Heard,
 		Version: version, Now: time.Now, Log: p.log,
 	})
