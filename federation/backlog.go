@@ -13,7 +13,8 @@ const (
 	maxBacklogBytes       = 512 << 20
 	maxBacklogOriginBytes = 64 << 20 // of one server
 	maxHeldBytes          = 48 << 20
-	maxBatchEvents        = 500 // given to a room at once
+	// maxBatchEvents is given to a room at once: what is one step of its owner, which knows then what it looked for.
+	maxBatchEvents = 100
 )
 
 // stagedTransaction is a stored transaction of which the work is not done.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
@@ -49,4 +50,43 @@ func benchmarkTransaction(b *testing.B, db *storage.DB) {
 		w.ask("PUT", uri, bodies[n%len(bodies)], authorization).into(new(map[matrix.EventID]any))
 	}
 	b.ReportMetric(float64(b.N*maxPDUs)/b.Elapsed().Seconds(), "events/s")
+}
+
+// What an event costs until its room has it, while its server sends one transaction after the other.
+func BenchmarkTransactionsIntoRoom(b *testing.B) {
+	for _, kind := range storagetest.Kinds {
+		b.Run(kind, func(b *testing.B) { benchmarkIntoRoom(b, storagetest.Open(b, kind)) })
+	}
+}
+
+func benchmarkIntoRoom(b *testing.B, db *storage.DB) {
+	w := newWorldOn(b, db)
+	w.run()
+	them := w.them()
+	room := w.room("shared")
+	them.join(room)
+	proto := them.draft(room, event.TypeMessage, `{"body":"a message of some length, as people write them","msgtype":"m.text"}`)
+	auth := them.build(room, proto).AuthEvents
+	proto.AuthEvents = auth
+	b.ResetTimer()
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		pdus := make([]json.RawMessage, maxPDUs)
+		for i := range pdus {
+			e, err := event.Build(room.Version, proto, them.name, them.key)
+			must(b, err)
+			proto.PrevEvents, proto.Depth = []matrix.EventID{e.ID}, proto.Depth+1
+			pdus[i] = e.JSON
+		}
+		body, err := json.Marshal(them.transaction(pdus))
+		must(b, err)
+		uri := path("v1", "send", fmt.Sprint(n))
+		signed := outbound.SignedRequest{Method: "PUT", URI: uri, Origin: them.name, Destination: us, Content: body}
+		authorization := signed.Sign(them.key).String()
+		b.StartTimer()
+		w.ask("PUT", uri, body, authorization).into(new(map[matrix.EventID]any))
+	}
+	answered := time.Now()
+	w.settle()
+	b.ReportMetric(time.Since(answered).Seconds(), "s/backlog")
 }

@@ -126,7 +126,7 @@ func (s *summary) room(ctx context.Context, id matrix.RoomID) (out remote.SpaceR
 // hasMember says whether a user of a server is joined to a room.
 func (a *API) hasMember(ctx context.Context, room rooms.Room, s matrix.ServerName) (bool, error) {
 	users, err := rooms.JoinedOf(ctx, a.db, room.Num, s, 1)
-	return len(users) > 0, err
+	return len(users) > 0 && users[0].Server() == s, err // which may have the name of another's port
 }
 
 // summaryKeys is the state that describes a room, in the order in which describe takes it.
