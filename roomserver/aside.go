@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -101,10 +103,12 @@ func (s *Server) Standing(ctx context.Context, user matrix.UserID, id matrix.Roo
 	if err != nil {
 		return st, err
 	}
-	if st.Servers, err = rooms.JoinedServers(ctx, s.db, room.Num, maxKnownServers); err != nil {
+	joined, err := rooms.JoinedServers(ctx, s.db, room.Num, maxKnownServers)
+	if err != nil {
 		return st, fmt.Errorf("find the servers in %s: %w", id, err)
 	}
-	st.Resident, err = s.livesHere(ctx, room, st.Servers)
+	st.Servers = append(st.Servers, joined...)
+	st.Resident, err = s.livesHere(ctx, room, joined)
 	return st, err
 }
 
@@ -138,6 +142,7 @@ func (s *Server) standing(ctx context.Context, room rooms.Room, user matrix.User
 	if m.Membership != event.Invite && m.Membership != event.Knock {
 		return st, nil
 	}
+	st.Servers = sendersIn(m.Stripped)
 	events, err := rooms.EventsByNumber(ctx, s.db, room, []int64{m.EventNum})
 	if err != nil {
 		return st, fmt.Errorf("read the membership of %s in %s: %w", user, room.ID, err)
@@ -148,6 +153,21 @@ func (s *Server) standing(ctx context.Context, room rooms.Room, user matrix.User
 		}
 	}
 	return st, nil
+}
+
+// sendersIn returns the servers of those who made what an invite or a knock tells of its room: they may be in it.
+func sendersIn(stripped []byte) []matrix.ServerName {
+	var servers []matrix.ServerName
+	if len(stripped) == 0 {
+		return nil
+	}
+	for ev := range canonical.Elements(stripped) {
+		sender, _ := canonical.String(canonical.Get(ev, "sender"))
+		if server := matrix.UserID(sender).Server(); server != "" && !slices.Contains(servers, server) {
+			servers = append(servers, server)
+		}
+	}
+	return servers
 }
 
 // Left stores that a user of this server has left a room that this server is not in: an invite was rejected, a knock

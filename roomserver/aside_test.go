@@ -11,6 +11,7 @@ import (
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/storagetest"
+	"github.com/myelin-chat/myelin/storage/users"
 )
 
 // draft makes the invite of a user of guest to a room of x.
@@ -268,5 +269,22 @@ func TestUninvited(t *testing.T) {
 	}
 	if n := guest.net.requests(); n > 0 {
 		t.Errorf("%d requests were made for a room that the server is not in", n)
+	}
+}
+
+// https://spec.matrix.org/v1.19/client-server-api/#invite-permission
+func TestInviteBlockedHere(t *testing.T) {
+	host := newSite(t, "host.org")
+	room := host.create(roomserver.CreateRoom{Preset: "private_chat"})
+	for _, c := range []struct {
+		config string
+		want   matrix.ErrorCode
+	}{{`{"default_action":"block"}`, matrix.InviteBlocked}, {`{"default_action":["block"]}`, ""}, {`{}`, ""}} {
+		set := users.SetAccountData{User: host.user("bob"), Type: "m.invite_permission_config", Content: []byte(c.config)}
+		if _, err := host.db.Commit(background, set); err != nil {
+			t.Fatal(err)
+		}
+		err := host.Invite(background, host.as("alice"), roomserver.Move{Room: room, Target: host.user("bob")})
+		wantCode(t, c.config, err, c.want)
 	}
 }

@@ -73,7 +73,12 @@ func (s *Server) mayBeInvited(ctx context.Context, user matrix.UserID) error {
 	if found && account.DeactivatedMS != 0 {
 		return matrix.Errorf(matrix.Forbidden, "%s is no longer there", user)
 	}
-	// https://spec.matrix.org/v1.19/client-server-api/#invite-permission
+	return s.wantsInvites(ctx, user)
+}
+
+// wantsInvites refuses invites for a user of this server who wants none.
+// https://spec.matrix.org/v1.19/client-server-api/#invite-permission
+func (s *Server) wantsInvites(ctx context.Context, user matrix.UserID) error {
 	content, _, err := users.AccountData(ctx, s.db, user, "", "m.invite_permission_config")
 	if err != nil {
 		return fmt.Errorf("read the account data of %s: %w", user, err)

@@ -90,6 +90,9 @@ func (s *Server) Invite(ctx context.Context, by matrix.Requester, in Move) error
 	if err := s.checkInvitee(by, in.Target); err != nil {
 		return err
 	}
+	if err := s.wantsInvites(ctx, in.Target); err != nil {
+		return err
+	}
 	shown, err := s.profileOf(ctx, in.Target)
 	if err != nil {
 		return err
