@@ -375,11 +375,12 @@ func TestNetworkKnock(t *testing.T) {
 	if !strings.Contains(string(m.Stripped), `"name":"the den"`) {
 		t.Errorf("bob is shown %s", m.Stripped)
 	}
-	// v12 names no server: who was asked to let bob in is not remembered, and the client names no one.
+	// The room is named after no server, but bob was told who made it.
 	if err := guest.network.Leave(t.Context(), guest.as("bob"), room, ""); err != nil {
 		t.Fatal(err)
 	}
 	wantMember(t, "taken back", guest.stands("bob", room).Membership, event.Leave)
+	wantMember(t, "taken back at the host", host.member(room, guest.user("bob")), event.Leave)
 }
 
 // invite makes the host invite bob of the guest.
