@@ -163,7 +163,7 @@ func (t *intake) takePresence(ctx context.Context, content []byte, p *passing) e
 		if json.Unmarshal(raw, &said) != nil || !t.isTheirs(said.User) || len(p.presence) == maxPresences {
 			continue
 		}
-		known, err := t.isKnown(ctx, said.User)
+		known, err := rooms.IsJoinedAnywhere(ctx, t.api.db, said.User)
 		if err != nil {
 			return err
 		}
@@ -179,17 +179,6 @@ func (t *intake) takePresence(ctx context.Context, content []byte, p *passing) e
 
 // maxAgoMS is a year: longer ago is as long ago.
 const maxAgoMS = 365 * 24 * 3600 * 1000
-
-// isKnown says whether a user of another server is in any room that this server knows.
-func (t *intake) isKnown(ctx context.Context, user matrix.UserID) (bool, error) {
-	memberships, err := rooms.MembershipsOfUser(ctx, t.api.db, user, 0)
-	for _, m := range memberships {
-		if m.Membership == event.Join {
-			return true, nil
-		}
-	}
-	return false, err
-}
 
 // apply lets what is said for the moment be seen.
 func (a *API) apply(p passing) {

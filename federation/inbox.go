@@ -31,7 +31,9 @@ const (
 
 	answersKept  = time.Hour // for who repeats a transaction
 	forgetEvery  = time.Minute
-	forgetAtOnce = 2000
+	forgetAtOnce = 1000
+
+	maxForgetRounds = 50
 )
 
 // inboxSettings are what an inbox works with.
@@ -74,9 +76,9 @@ func (in *inbox) run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	free := make(chan struct{}, maxWorkers)
-	look, forget := time.NewTicker(lookEvery), time.NewTicker(forgetEvery)
+	workers.Go(func() { in.forget(ctx) })
+	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	defer forget.Stop()
 	for {
 		in.start(ctx, &workers, free)
 		select {
@@ -87,16 +89,40 @@ func (in *inbox) run(ctx context.Context) error {
 			in.mu.Lock()
 			in.backlog.promote(in.Now())
 			in.mu.Unlock()
-		case <-forget.C:
-			in.DB.Submit(servers.ForgetTransactions{BeforeMS: in.Now().Add(-answersKept).UnixMilli(), Limit: forgetAtOnce}, in.logForgotten)
 		}
 	}
 }
 
-func (in *inbox) logForgotten(_ storage.Position, err error) {
-	if err != nil && !errors.Is(err, storage.ErrClosed) {
-		in.Log.Warn("old transactions were not forgotten", "cause", err)
+// forget drops the answers to transactions that are old, from time to time, until ctx ends.
+func (in *inbox) forget(ctx context.Context) {
+	defer in.survive("forgetting old transactions")
+	tick := time.NewTicker(forgetEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := in.forgetOld(ctx); err != nil && ctx.Err() == nil {
+			in.Log.Warn("old transactions were not forgotten", "cause", err)
+		}
 	}
+}
+
+// forgetOld looks before it writes: a server to which nobody speaks writes nothing.
+func (in *inbox) forgetOld(ctx context.Context) error {
+	beforeMS := in.Now().Add(-answersKept).UnixMilli()
+	for range maxForgetRounds {
+		old, err := servers.HasOldTransactions(ctx, in.DB, beforeMS)
+		if err != nil || !old {
+			return err
+		}
+		if _, err := in.DB.Commit(ctx, servers.ForgetTransactions{BeforeMS: beforeMS, Limit: forgetAtOnce}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // start begins work for all rooms that wait for it, as many as may be worked for.

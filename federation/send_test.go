@@ -217,7 +217,7 @@ func TestRestart(t *testing.T) {
 		}
 		stop()
 		w.pass(2 * answersKept)
-		if _, err := db.Commit(t.Context(), servers.ForgetTransactions{BeforeMS: w.clock().Add(-answersKept).UnixMilli(), Limit: 10}); err != nil || w.rows() != 0 {
+		if err := w.api.inbox.forgetOld(t.Context()); err != nil || w.rows() != 0 {
 			t.Errorf("old transactions: got %d, %v, want none", w.rows(), err)
 		}
 	})

@@ -26,3 +26,10 @@ func RoomsOfEvent(ctx context.Context, q storage.Querier, id matrix.EventID, lim
 	return storage.Collect[int64](ctx, q, `
 		SELECT room_num FROM events WHERE event_id = $1 ORDER BY room_num LIMIT $2`, string(id), int64(limit))
 }
+
+// IsJoinedAnywhere says whether a user is joined to any room.
+func IsJoinedAnywhere(ctx context.Context, q storage.Querier, user matrix.UserID) (bool, error) {
+	_, found, err := storage.One[int64](ctx, q, `
+		SELECT room_num FROM memberships WHERE user_id = $1 AND membership = 'join' LIMIT 1`, string(user))
+	return found, err
+}

@@ -3,6 +3,7 @@ package rooms_test
 import (
 	"testing"
 
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/storagetest"
@@ -27,6 +28,11 @@ func TestOfServer(t *testing.T) {
 		}
 		if got, err = rooms.UsersOf(t.Context(), db, 8, "one.org", 10); err != nil || len(got) != 0 {
 			t.Errorf("in another room: got %v, %v, want none", got, err)
+		}
+		for user, want := range map[matrix.UserID]bool{"@a:one.org": false, "@b:one.org": true, "@none:one.org": false} {
+			if got, err := rooms.IsJoinedAnywhere(t.Context(), db, user); err != nil || got != want {
+				t.Errorf("%s is joined anywhere: got %v, %v, want %v", user, got, err, want)
+			}
 		}
 		if nums, err := rooms.RoomsOfEvent(t.Context(), db, "$none", 10); err != nil || len(nums) != 0 {
 			t.Errorf("rooms of no event: got %v, %v, want none", nums, err)

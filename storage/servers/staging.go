@@ -83,6 +83,14 @@ func (w FinishTransaction) Rows(it *storage.Item) {
 	it.Exec(`UPDATE staged_transactions SET work = NULL WHERE txn_num = $1`, w.Num)
 }
 
+// HasOldTransactions says whether any came before a time and is done.
+func HasOldTransactions(ctx context.Context, q storage.Querier, beforeMS int64) (bool, error) {
+	_, found, err := storage.One[int64](ctx, q, `
+		SELECT txn_num FROM staged_transactions
+		WHERE received_ms < $1 AND work IS NULL ORDER BY received_ms LIMIT 1`, beforeMS)
+	return found, err
+}
+
 // ForgetTransactions forgets the oldest of the transactions that came before a time and are done.
 type ForgetTransactions struct {
 	BeforeMS int64

@@ -77,7 +77,13 @@ func TestStagedTransactions(t *testing.T) {
 		if _, found, _ := servers.AnswerTo(t.Context(), db, "a.org", "2"); !found {
 			t.Error("a bounded deletion took more than its limit")
 		}
+		if old, err := servers.HasOldTransactions(t.Context(), db, 1000); err != nil || !old {
+			t.Errorf("something old is there: got %v, %v, want true", old, err)
+		}
 		commit(t, db, servers.ForgetTransactions{BeforeMS: 1000, Limit: 10})
+		if old, err := servers.HasOldTransactions(t.Context(), db, 1000); err != nil || old {
+			t.Errorf("something old is left: got %v, %v, want false", old, err)
+		}
 		if _, found, _ := servers.AnswerTo(t.Context(), db, "a.org", "2"); found {
 			t.Error("what is old and done is still there")
 		}
