@@ -24,10 +24,10 @@ const (
 	firstPause  = time.Second
 	lastPause   = 5 * time.Minute
 	fencedPause = 90 * time.Second // by then the room was loaded afresh
-	// maxLacking is how often events are tried that stand on something that cannot be had: for half a minute. When one
-	// that follows them comes, they are asked for.
+	// maxLacking is how often events are tried that stand on something that cannot be had: for 15 seconds and the time
+	// that asking takes. When one that follows them comes, they are asked for.
 	maxLacking = 5
-	maxFailed  = 60 // some five hours
+	maxFailed  = 60 // some four hours
 
 	answersKept  = time.Hour // for who repeats a transaction
 	forgetEvery  = time.Minute
