@@ -123,3 +123,24 @@ func TestNewRoomInvitesUsersOfOthers(t *testing.T) {
 		alice.get(r.path+"/state/m.room.member/"+string(bob.user)).has("invite", "membership")
 	}
 }
+
+// An invite that is sent as state goes the same way.
+func TestInviteOfOthersAsState(t *testing.T) {
+	w := newWorld(t)
+	alice := w.register("alice")
+	r := alice.newRoom(object{})
+	net := &netFake{err: matrix.Errorf(matrix.Forbidden, "no")}
+	w.api.network = net
+	invite := object{"membership": "invite", "is_direct": true}
+	alice.put(r.path+"/state/m.room.member/@zoe:far.org", invite).fails(403, "M_FORBIDDEN")
+	if want := "@alice:example.org invites @zoe:far.org, direct true"; len(net.asked) != 1 || net.asked[0] != want {
+		t.Errorf("asked %q, want %q", net.asked, want)
+	}
+	net.err = nil
+	alice.put(r.path+"/state/m.room.member/@zoe:far.org", invite).fails(404, "M_NOT_FOUND") // the fake stores none
+	alice.put(r.path+"/state/m.room.member/@zoe:far.org", object{"membership": "ban"}).ok()
+	alice.put(r.path+"/state/m.room.topic", object{"topic": "x"}).ok()
+	if len(net.asked) != 2 {
+		t.Errorf("asked %q, want two invites", net.asked)
+	}
+}

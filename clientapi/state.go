@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/httpapi"
@@ -32,12 +33,58 @@ func (a *API) sendState(ctx context.Context, c *httpapi.Call, content []byte, st
 	if err != nil {
 		return nil, err
 	}
+	if invite, ok := a.inviteElsewhere(typ, stateKey, content); ok {
+		invite.move.Room = room
+		return a.sendInvite(ctx, c, invite)
+	}
 	id, err := a.rooms.SendState(ctx, c.Requester, roomserver.SendState{Room: room, Type: typ, StateKey: stateKey, Content: content})
 	if err != nil {
 		return nil, err
 	}
 	a.ephemeral.Active(c.User)
 	return &eventIDResponse{EventID: id}, nil
+}
+
+// An inviteState is an invite that a client sends as state.
+type inviteState struct {
+	move   roomserver.Move
+	direct bool
+}
+
+// inviteElsewhere says whether state is the invite of a user of another server, whose server has to agree to it first.
+func (a *API) inviteElsewhere(typ, stateKey string, content []byte) (in inviteState, ok bool) {
+	if _, isAlone := a.network.(alone); isAlone || typ != event.TypeMember {
+		return in, false
+	}
+	var body struct {
+		Membership event.Membership `json:"membership"`
+		Reason     string           `json:"reason"`
+		Direct     bool             `json:"is_direct"`
+	}
+	target, err := matrix.ParseUserID(stateKey)
+	if err != nil || target.Server() == a.rooms.ServerName() || json.Unmarshal(content, &body) != nil || body.Membership != event.Invite {
+		return in, false
+	}
+	return inviteState{roomserver.Move{Target: target, Reason: body.Reason}, body.Direct}, true
+}
+
+func (a *API) sendInvite(ctx context.Context, c *httpapi.Call, in inviteState) (*eventIDResponse, error) {
+	if err := a.network.Invite(ctx, c.Requester, in.move, in.direct); err != nil {
+		return nil, err
+	}
+	state, err := a.rooms.Current(ctx, in.move.Room)
+	if err != nil {
+		return nil, err
+	}
+	_, invite, err := state.Member(ctx, in.move.Target)
+	if err != nil {
+		return nil, err
+	}
+	if invite == nil {
+		return nil, matrix.Errorf(matrix.NotFound, "the invite of %s is gone already", in.move.Target)
+	}
+	a.ephemeral.Active(c.User)
+	return &eventIDResponse{EventID: invite.ID}, nil
 }
 
 // stateEvent tells one piece of a room's state: its content, or with format=event all of it.
