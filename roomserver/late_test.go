@@ -1,6 +1,7 @@
 package roomserver_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -29,6 +30,28 @@ func TestLateEventsAreNoExtremities(t *testing.T) {
 		}
 		if got := w.state("m.room.topic", "", "topic"); got != "second" {
 			t.Errorf("topic: got %s, want second", got)
+		}
+	})
+}
+
+// What authorises an event of a fetched state may come in the same delivery: the state is whole for all that, or it is
+// not taken.
+func TestStateAtGapStandsOnDelivery(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		joined := w.join("dan:third.org", w.base)
+		key := string(user("dan:third.org"))
+		renamed := w.make(proto{
+			by: "dan:third.org", typ: "m.room.member", stateKey: &key, content: `{"displayname":"Dan","membership":"join"}`,
+			prevs: []*event.Event{joined},
+		})
+		edge := w.say(bobThere, "edge", w.say(bobThere, "lost", renamed))
+		last := w.say(bobThere, "last", edge)
+		w.remote.between = func(roomserver.Gap) []*event.Event { return nil }
+		w.tellState(edge, renamed)
+		w.must(roomserver.Accepted, joined, last)
+		before := w.s.StateAt(w.room, w.stored(last).StateBefore)
+		if _, ev, err := before.Member(context.Background(), user("dan:third.org")); err != nil || ev == nil || ev.ID != renamed.ID {
+			t.Errorf("dan in the state before the last event: got %v, %v; want %s", ev, err, renamed.ID)
 		}
 	})
 }

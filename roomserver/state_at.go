@@ -208,6 +208,7 @@ func (f *fetch) allows(ctx context.Context, ev *event.Event, keys map[event.Key]
 // storeFetched lets the owner store what was fetched for the sake of other events: outliers, each after
 // those that authorise it, and then the events of which the state before is known.
 func (s *Server) storeFetched(ctx context.Context, f *fetch) error {
+	f.addOutliersOfBatch()
 	for some := range slices.Chunk(authOrder(f.outliers), maxStepEvents) {
 		err := s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
 			st.hints = f.hints
@@ -227,6 +228,9 @@ func (s *Server) storeFetched(ctx context.Context, f *fetch) error {
 		if err != nil {
 			return err
 		}
+		if state.lacks > 0 {
+			continue // a state of which some is missing is none
+		}
 		err = s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
 			st.hints = f.hints
 			return st.addAt(ctx, snap.at, state)
@@ -236,6 +240,18 @@ func (s *Server) storeFetched(ctx context.Context, f *fetch) error {
 		}
 	}
 	return nil
+}
+
+// addOutliersOfBatch makes those events of the batch outliers, too, that authorise outliers: these are stored before
+// the batch, and only behind their auth events.
+func (f *fetch) addOutliersOfBatch() {
+	for i := 0; i < len(f.outliers); i++ { // it grows
+		for _, id := range f.outliers[i].AuthEvents {
+			if ev := f.inBatch[id]; ev != nil && f.here(id) == nil {
+				f.addOutlier(ev)
+			}
+		}
+	}
 }
 
 // addOutlier stores an event that only authorises others, unless it is known or its own auth events are not.
@@ -259,6 +275,7 @@ func (st *step) addOutlier(ctx context.Context, ev *event.Event) error {
 type statePart struct {
 	base    statetree.Tree
 	changes []statetree.Change
+	lacks   int // events of it that are not stored
 }
 
 // statePart looks how a state that is told by event IDs differs from the current state. Events that were
@@ -278,7 +295,7 @@ func (s *Server) statePart(ctx context.Context, room rooms.Room, ids []matrix.Ev
 	if err != nil {
 		return statePart{}, err
 	}
-	part := statePart{base: current.tree}
+	part := statePart{base: current.tree, lacks: len(ids) - len(rows)}
 	err = s.trees.Walk(ctx, current.tree, statetree.All, func(key statetree.Key, had statetree.Value) error {
 		if now := want[key]; now != had {
 			part.changes = append(part.changes, statetree.Change{Key: key, Value: now})
