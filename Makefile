@@ -1,8 +1,8 @@
-# The same three here and in CI: make, make test, make check. make crash takes long.
+# The same three here and in CI: make, make test, make check. make crash and make sim take long.
 
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check crash generate
+.PHONY: build test check crash sim generate
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/myelin ./cmd/myelin
@@ -22,6 +22,16 @@ check:
 # that binary is killed instead of the test's own; go build -race makes one that also reports data races.
 crash:
 	go test -count=1 -v -timeout 60m -run 'Kill9|FullDisk|HostileContents' ./cmd/myelin -crash.rounds=$(or $(ROUNDS),30) -hostile.versions
+
+# Rooms of several servers over a bad network, from N seeds on FIRST, in a process for each CPU. A run that fails prints
+# its seed; repeat it with go test ./roomserver -run 'TestSimulation$$' -sim.seed=SEED. FAULTS=1 also puts faults into
+# the code, and expects that they are found.
+sim:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && go test -c -o $$dir/sim.test ./roomserver && \
+	n=$(or $(N),10000) first=$(or $(FIRST),1) cpus=$$(nproc) && each=$$(( (n + cpus - 1) / cpus )) && \
+	seq 0 $$(( cpus - 1 )) | GOMAXPROCS=1 xargs -P $$cpus -I{} sh -c \
+	"$$dir/sim.test -test.run 'TestSimulation\$$' -test.timeout=0 -sim.first=\$$(( $$first + {} * $$each )) -sim.seeds=$$each || exit 255"
+	$(if $(FAULTS),MYELIN_SIM_SEEDS=1 go test -count=1 -v -run TestSimulationFindsFaults ./roomserver)
 
 # The pages that follow from the source: docs/config.md, docs/spec.md.
 generate:
