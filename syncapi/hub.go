@@ -27,9 +27,14 @@ const (
 // A room has an entry while somebody with a client is in it; a user, while it has
 // a client. Of a loaded user, room.users is always right as of position, and each
 // place of its own that is not stale is.
+//
+// The database shows a commit before the log tells of it: what is read from it may
+// be newer than position, and so of no use for an answer as of position, unless it
+// is cut to that or told again by the next.
 type hub struct {
 	db   *storage.DB
-	kick chan struct{} // capacity 1
+	tip  func() storage.Position // how far the log goes
+	kick chan struct{}           // capacity 1
 
 	mu         sync.RWMutex
 	position   storage.Position
@@ -42,9 +47,8 @@ type hub struct {
 }
 
 func newHub(db *storage.DB) *hub {
-	p := db.Position()
 	return &hub{
-		db: db, kick: make(chan struct{}, 1), position: p, moved: make(chan struct{}),
+		db: db, tip: db.Position, kick: make(chan struct{}, 1), position: db.Position(), moved: make(chan struct{}),
 		rooms: map[int64]*room{}, users: map[matrix.UserID]*user{}, byID: map[matrix.RoomID]*room{},
 	}
 }
@@ -76,7 +80,7 @@ func (h *hub) run(ctx context.Context) error {
 
 // step takes in what is new and says whether there may be more.
 func (h *hub) step() bool {
-	if h.db.Position() == h.at() {
+	if h.tip() == h.at() {
 		return false
 	}
 	news, complete := h.db.Since(h.at(), newsAtOnce)
@@ -125,7 +129,7 @@ func (b *batch) add(u *user, at storage.Position) {
 // startAfresh forgets everything, as the memory of the log does not reach back
 // far enough to go on. Everybody is woken, and served from the database.
 func (h *hub) startAfresh(b *batch) {
-	h.position = h.db.Position()
+	h.position = h.tip()
 	h.generation++
 	h.bytes = 0
 	clear(h.rooms)

@@ -49,7 +49,7 @@ func (a *API) sync(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*http
 	news := u.subscribe()
 	defer u.unsubscribe(news)
 	// What the client did before it asked must be in the answer.
-	if err := a.hub.reach(ctx, a.DB.Position()); err != nil {
+	if err := a.hub.reach(ctx, a.hub.tip()); err != nil {
 		return nil, err
 	}
 	return a.poll(ctx, c, r, waiter{u, news})

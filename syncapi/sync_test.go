@@ -124,6 +124,19 @@ func (w *world) start() {
 	w.t.Cleanup(w.http.Close)
 }
 
+func (w *world) settings() syncapi.Settings {
+	return syncapi.Settings{
+		DB: w.db, Rooms: w.rooms, Accounts: w.acc, Ephemeral: w.eph, Auth: everybody{},
+		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// serve lets an API answer from now on.
+func (w *world) serve(api *syncapi.API) {
+	w.api = api
+	w.handler = httpapi.New(httpapi.Settings{APIs: []httpapi.API{{Service: config.Client, Routes: api.Routes}}}).Handler()
+}
+
 // restart makes the parts that keep something in memory anew, with nothing in it but typing.
 func (w *world) restart() {
 	w.mu.Lock()
@@ -131,15 +144,11 @@ func (w *world) restart() {
 	if w.stop != nil {
 		w.stop()
 	}
-	w.api = syncapi.New(syncapi.Settings{
-		DB: w.db, Rooms: w.rooms, Accounts: w.acc, Ephemeral: w.eph, Auth: everybody{},
-		Now: time.Now, Log: slog.New(slog.DiscardHandler),
-	})
+	w.serve(syncapi.New(w.settings()))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = w.api.Run(ctx) })
 	running.Go(func() { _ = w.eph.Run(ctx) })
-	w.handler = httpapi.New(httpapi.Settings{APIs: []httpapi.API{{Service: config.Client, Routes: w.api.Routes}}}).Handler()
 	w.stop = func() {
 		cancel()
 		running.Wait()

@@ -189,7 +189,7 @@ func (h *hub) wanted(u *user) wanted {
 		u.places = map[int64]*place{} // from here on, changes are marked
 	}
 	return wanted{
-		loaded: u.loaded, stale: slices.Collect(maps.Keys(u.stale)), generation: h.generation, seen: h.db.Position(),
+		loaded: u.loaded, stale: slices.Collect(maps.Keys(u.stale)), generation: h.generation, seen: h.tip(),
 	}
 }
 
