@@ -22,7 +22,7 @@ func (a *API) messages(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*
 	}
 	page := view.Page{End: query.From}
 	if query.Filter.WantsRoom(at.Room.ID) {
-		if page, err = at.Messages(ctx, a.db, query); err != nil {
+		if page, err = a.page(ctx, at, query); err != nil {
 			return nil, err
 		}
 	}

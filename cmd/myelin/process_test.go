@@ -58,11 +58,17 @@ func newProcess(t *testing.T, dir, database string) *process {
 	if err := port.Close(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{url: "http://" + address, log: &lockedBuffer{}, flags: []string{
+	return newProcessAt(t, "http://"+address,
 		"serve", "--server-name=localhost", "--data-dir", dir, "--database", database, "--listen", address,
 		"--registration=open", "--password-hash-cost=4", "--rate-limits-enabled=false", "--log-level=warn",
 		"--federation-enabled=false",
-	}}
+	)
+}
+
+// newProcessAt returns a server that clients reach at url, and that is not started yet.
+func newProcessAt(t *testing.T, url string, flags ...string) *process {
+	t.Helper()
+	p := &process{url: url, log: &lockedBuffer{}, flags: flags}
 	t.Cleanup(func() {
 		p.kill()
 		if text := p.log.String(); t.Failed() || strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic") {

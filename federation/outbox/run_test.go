@@ -265,8 +265,8 @@ func TestVolatile(t *testing.T) {
 			t.Errorf("after a second: got %v, want %s", edus, typing)
 		}
 		pass(presenceDelay)
-		presence := `{"push":[{"currently_active":false,"last_active_ago":20000,"presence":"online","status_msg":"2","user_id":"@u0:us.example"},` +
-			`{"currently_active":false,"last_active_ago":20000,"presence":"online","status_msg":"1","user_id":"@u1:us.example"}]}`
+		presence := `{"push":[{"currently_active":false,"last_active_ago":2000,"presence":"online","status_msg":"2","user_id":"@u0:us.example"},` +
+			`{"currently_active":false,"last_active_ago":2000,"presence":"online","status_msg":"1","user_id":"@u1:us.example"}]}`
 		if _, edus := w.got(a); edus[presence] != 1 || len(edus) != 2 {
 			t.Errorf("later: got %v, want %s", edus, presence)
 		}

@@ -33,7 +33,7 @@ const (
 	forgetting = time.Hour   // of the failures of a destination to which nothing is owed
 
 	receiptDelay  = 100 * time.Millisecond // several are sent together
-	presenceDelay = 20 * time.Second
+	presenceDelay = 2 * time.Second
 )
 
 // state is the outbox without its clock, its database, its network and its goroutines. It is a function of the steps
