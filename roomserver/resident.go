@@ -176,7 +176,8 @@ func (in Sent) check(room rooms.Room, want event.Membership) error {
 }
 
 // enter takes a sent event into its room through the stations of Receive. What is refused is not stored: its sender is
-// told. Who has sent it before is told that it is there.
+// told. Who has sent it before is told that it is there. What it stands on was named by a template of ours, so that
+// nothing is fetched for it.
 func (s *Server) enter(ctx context.Context, in Sent, want event.Membership) (*rooms.Event, error) {
 	room, err := s.residence(ctx, in.Room)
 	if err != nil {
@@ -185,41 +186,14 @@ func (s *Server) enter(ctx context.Context, in Sent, want event.Membership) (*ro
 	if err := in.check(room, want); err != nil {
 		return nil, err
 	}
-	batch := []*event.Event{in.Event}
-	if !s.inbox.admit(in.Room, batch) {
-		return nil, matrix.Errorf(matrix.LimitExceeded, "too much waits for %s", in.Room).With("retry_after_ms", retryAfterMS)
-	}
-	defer s.inbox.leave(in.Room, batch)
-	f := s.newFetch(room, in.Origin, batch)
-	if err := s.complete(ctx, f, in.Event); err != nil {
-		return nil, err
-	}
 	var entered *rooms.Event
 	err = s.do(ctx, room.ID, func(ctx context.Context, st *step) (err error) {
-		st.hints = f.hints
 		if entered, err = st.enter(ctx, in); err != nil {
 			return err
 		}
 		return st.joinExtremities(ctx)
 	})
 	return entered, err
-}
-
-// complete gets what an event stands on, and lets it in before.
-func (s *Server) complete(ctx context.Context, f *fetch, last *event.Event) error {
-	if err := f.complete(ctx); err != nil {
-		return err
-	}
-	if err := s.storeFetched(ctx, f); err != nil {
-		return err
-	}
-	for events := range f.chunks(maxStepEvents) {
-		before := slices.DeleteFunc(slices.Clone(events), func(ev *event.Event) bool { return ev.ID == last.ID })
-		if len(before) > 0 {
-			s.receiveSome(ctx, f, before, newReception(nil))
-		}
-	}
-	return nil
 }
 
 // enter is the part of the owner.
@@ -239,7 +213,7 @@ func (st *step) enter(ctx context.Context, in Sent) (*rooms.Event, error) {
 	case err != nil:
 		return nil, err
 	case result.Outcome == Missing:
-		return nil, matrix.Errorf(matrix.Forbidden, "the event stands on events that %s does not have", in.Origin)
+		return nil, matrix.Errorf(matrix.InvalidParam, "the event stands on events that are not in a template of %s", st.server.name)
 	case result.Outcome != Accepted:
 		return nil, forbidden(result.Err)
 	}

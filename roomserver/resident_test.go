@@ -375,7 +375,7 @@ func TestResidentRefusesEvents_CVE_2020_26257_CVE_2019_18835_Synapse5744(t *test
 		{"vouched for where nobody does", with(func(p *event.Proto) {
 			p.Content = []byte(`{"membership":"join","join_authorised_via_users_server":"@alice:host.org"}`)
 		}), matrix.Forbidden},
-		{"prev events that nobody has", with(func(p *event.Proto) { p.PrevEvents = []matrix.EventID{"$nowhere"} }), matrix.Forbidden},
+		{"prev events that nobody has", with(func(p *event.Proto) { p.PrevEvents = []matrix.EventID{"$nowhere"} }), matrix.InvalidParam},
 		{"auth events that do not fit", with(func(p *event.Proto) { p.AuthEvents = p.AuthEvents[:1] }), matrix.Forbidden},
 	} {
 		_, err := host.SendJoin(background, c.sent, false)
@@ -391,6 +391,9 @@ func TestResidentRefusesEvents_CVE_2020_26257_CVE_2019_18835_Synapse5744(t *test
 	wantCode(t, "a join to send_knock", err, matrix.InvalidParam)
 	if now, err := host.Current(background, room); err != nil || now.Root() != before.Root() {
 		t.Errorf("the room has moved (%v)", err)
+	}
+	if n := host.net.requests(); n > 0 {
+		t.Errorf("%d requests were made for events that were refused", n)
 	}
 	if _, err := host.SendJoin(background, good, false); err != nil {
 		t.Errorf("the good one: %v", err)
