@@ -190,6 +190,27 @@ func (s *Server) Left(ctx context.Context, user matrix.UserID, id matrix.RoomID,
 	return err
 }
 
+// dropAside rids a user of an invite that the room, in which others of this server are by now, knows nothing of: it was
+// false, or is taken back. It says whether there was one.
+func (s *Server) dropAside(ctx context.Context, user matrix.UserID, id matrix.RoomID) (bool, error) {
+	before, err := s.Standing(ctx, user, id)
+	if err != nil || before.invite == nil {
+		return false, err
+	}
+	leave, err := s.lonelyLeave(before.invite)
+	if err != nil {
+		return false, err
+	}
+	w, err := s.asideWrite(ctx, aside{event: leave})
+	if err != nil {
+		return false, err
+	}
+	if _, err := s.db.Commit(ctx, w); err != nil {
+		return false, fmt.Errorf("drop the invite of %s to %s: %w", user, id, err)
+	}
+	return true, nil
+}
+
 // lonelyLeave makes the leave that follows an invite or knock where nobody else hears of it.
 func (s *Server) lonelyLeave(invite *event.Event) (*event.Event, error) {
 	target := string(invite.Target())

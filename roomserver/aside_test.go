@@ -288,3 +288,34 @@ func TestInviteBlockedHere(t *testing.T) {
 		wantCode(t, c.config, err, c.want)
 	}
 }
+
+// An invite that was never in the room can be rejected also when others of this server have come into the room.
+func TestFalseInviteCanBeRejected(t *testing.T) {
+	host, guest, evil := newSite(t, "host.org"), newSite(t, "guest.org"), newSite(t, "evil.org")
+	room := host.create(roomserver.CreateRoom{Preset: "public_chat", Version: "10"})
+	bob := string(guest.user("bob"))
+	lie, err := event.Build(mustRoom(t, host, room).Version, event.Proto{
+		Type: event.TypeMember, StateKey: &bob, Sender: evil.user("mallory"), RoomID: room, Content: []byte(`{"membership":"invite"}`),
+		Depth: 5, OriginServerTS: 1,
+	}, evil.name, evil.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guest.ReceiveInvite(background, lie, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := guest.adopt(host, room, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if err := guest.Leave(background, guest.as("bob"), room, ""); err != nil {
+		t.Fatal(err)
+	}
+	if m := guest.stands(room, guest.user("bob")); m.Membership != event.Leave {
+		t.Errorf("bob is %q, want leave", m.Membership)
+	}
+	wantCode(t, "again", guest.Leave(background, guest.as("bob"), room, ""), matrix.Forbidden)
+	// What is false authorises nothing: the room goes on without it.
+	if err := guest.Join(background, guest.as("bob"), room, ""); err != nil {
+		t.Error(err)
+	}
+}

@@ -171,11 +171,13 @@ func (s *Server) move(ctx context.Context, by matrix.Requester, room matrix.Room
 // Leave leaves a room, rejects an invite to it, or takes back a knock. Who has left already has left.
 // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidleave
 func (s *Server) Leave(ctx context.Context, by matrix.Requester, room matrix.RoomID, reason string) error {
+	outside := false
 	err := s.do(ctx, room, func(ctx context.Context, st *step) error {
 		before, _, err := st.member(ctx, by.User)
 		if err != nil {
 			return err
 		}
+		outside = before == "" || before == event.Leave
 		switch before {
 		case event.Leave:
 			return nil
@@ -186,6 +188,11 @@ func (s *Server) Leave(ctx context.Context, by matrix.Requester, room matrix.Roo
 		}
 		return st.setMember(ctx, by.User, memberChange{target: by.User, membership: event.Leave, reason: reason})
 	})
+	if outside {
+		if dropped, dropErr := s.dropAside(ctx, by.User, room); dropped || dropErr != nil {
+			return dropErr
+		}
+	}
 	return notThere(room, err)
 }
 
