@@ -50,7 +50,8 @@ func (b *builder) appendSummary(ctx context.Context, dst []byte, p stretch, stat
 	return append(dst, "]}"...), state, err
 }
 
-// summarise reads the summary of a room as it is now.
+// summarise reads the summary of a room as it is now. It may be newer than the
+// answer: then what moved it brings a summary into the next one too.
 func (b *builder) summarise(ctx context.Context, p stretch) (*summary, error) {
 	head, _, err := rooms.HeadOf(ctx, b.api.DB, p.RoomNum)
 	if err != nil {

@@ -241,7 +241,15 @@ func (h *hub) settle(u *user, found []rooms.Membership, w wanted) {
 	u.moved = h.position // what happened in a room before the user was put there did not count for it
 }
 
-// glance is what the hub knew for one user at one moment.
+// glance is what the hub knew for one user at one moment. The answer is of that
+// moment: its places are as they were then, and timelines, roots, receipts and the
+// past of memberships are cut to it wherever they are read. A few things are read as
+// of now, and may be newer: summaries and heroes, whoever shares a room, all account
+// data of a room that is new to the client, typing, presence, redactions. What made
+// them so has a position beyond this one, or a higher count, and so the next answer
+// tells them again. Of receipts and account data the database keeps only the latest:
+// one that was replaced since is left to the next answer too. The list of ignored
+// users takes effect as soon as it is read.
 type glance struct {
 	position storage.Position
 	news     storage.Position // the user's latest own
