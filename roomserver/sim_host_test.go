@@ -1,6 +1,7 @@
 package roomserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing/synctest"
 	"time"
 
@@ -45,7 +48,6 @@ type simHost struct {
 	saved    storage.Position               // what of that survives a crash
 	received int                            // events
 	requests int                            // made while receiving
-	known    map[matrix.RoomID][]*simHost   // who has ever been in a room, as far as it was told
 	roots    map[string][]matrix.ServerName // servers in a state
 }
 
@@ -71,9 +73,10 @@ type simLife struct {
 	stalls []*simStall
 	torn   int64 // length of the write-ahead log before a group that nobody has seen anything of; 0: none
 
-	begun    int // operations
-	open     int // operations that have not ended
-	asking   int // of these, those that wait for another host
+	begun    int        // operations
+	open     int        // operations that have not ended
+	asking   int        // of these, those that wait for another host
+	ends     sync.Mutex // repeats of one transaction end together
 	finished []*simOp
 	fetching map[matrix.RoomID]bool // somebody fetches for the room
 	group    map[matrix.RoomID]int  // operations that are under way in the room
@@ -88,8 +91,8 @@ type simStall struct {
 
 // A simOp is something that a host does.
 type simOp struct {
-	then func() // when it has ended, unless the host crashed before
-	life *simLife
+	number int
+	then   func() // when it has ended, unless the host crashed before
 }
 
 // simNothing is a write that holds the committer up when it is committed.
@@ -209,6 +212,7 @@ func (l *simLife) settle(moved bool) {
 	if l.busy() && moved || len(l.stalls) < 2 {
 		l.stall(moved)
 	}
+	slices.SortFunc(l.finished, func(a, b *simOp) int { return cmp.Compare(a.number, b.number) })
 	for len(l.finished) > 0 && !l.dead {
 		op := l.finished[0]
 		l.finished = l.finished[1:]
@@ -219,14 +223,14 @@ func (l *simLife) settle(moved bool) {
 
 // do starts an operation, and returns when it has come to a place where it waits.
 func (l *simLife) do(work func(context.Context), then func()) {
-	op := &simOp{then: then, life: l}
 	l.open++
 	l.begun++
+	op := &simOp{number: l.begun, then: then}
 	go func() {
 		work(l.ctx)
-		if !l.dead {
-			l.finished = append(l.finished, op)
-		}
+		l.ends.Lock()
+		defer l.ends.Unlock()
+		l.finished = append(l.finished, op)
 	}()
 	l.settle(true)
 }

@@ -133,19 +133,6 @@ func (h *simHost) post() bool {
 	return false
 }
 
-// hasMail says whether there is something to send.
-func (h *simHost) hasMail() bool {
-	if h.life == nil {
-		return false
-	}
-	for _, q := range h.out {
-		if !q.flying && len(q.events) > 0 {
-			return true
-		}
-	}
-	return h.sentUpTo < h.life.db.Position()
-}
-
 // mayTake returns a room for which events are staged and nobody fetches.
 func (h *simHost) mayTake() (matrix.RoomID, bool) {
 	if h.life == nil {

@@ -113,6 +113,9 @@ func deeds(weights map[string]int) (list []simDeed) {
 		}},
 		{"redact", (*simulation).redact},
 		{"profile", func(sim *simulation, h *simHost, _ matrix.RoomID, by matrix.UserID) {
+			if in := slices.DeleteFunc(slices.Clone(sim.rooms), func(room matrix.RoomID) bool { return h.member(room, by) != event.Join }); len(in) != 1 {
+				return // rooms are changed side by side, which no seed repeats
+			}
 			sim.try(h, func(ctx context.Context, s *Server) (matrix.EventID, error) { return "", s.ProfileChanged(ctx, by) }, nil)
 		}},
 		{"doomed", (*simulation).doom},
