@@ -64,6 +64,9 @@ func Open(ctx context.Context, server *roomserver.Server, q storage.Querier, by 
 	if err != nil {
 		return nil, err
 	}
+	if n := len(history); n > 0 && history[n-1].Position > now.Position {
+		now = history[n-1] // it moved between the two reads
+	}
 	return Of(server, room, by, Past{Now: now, History: history}), nil
 }
 

@@ -393,3 +393,28 @@ func TestDummyEventsAreHidden(t *testing.T) {
 		t.Error("an event that only joins branches: seen, want hidden")
 	}
 }
+
+// between is a database in which something happens between two reads of it.
+type between struct {
+	storage.Querier
+	happen func()
+}
+
+func (b *between) Query(ctx context.Context, sql string, args ...any) (storage.Rows, error) {
+	if strings.Contains(sql, "membership_history") {
+		b.happen()
+	}
+	return b.Querier.Query(ctx, sql, args...)
+}
+
+func TestOpenWhileTheViewerMoves(t *testing.T) {
+	w := newWorld(t, "12", "shared")
+	w.tell("1 join 2")
+	q := &between{w.db, func() { must(t, w.s.Leave(t.Context(), who("bob"), w.room, "")) }}
+	v, err := view.Open(t.Context(), w.s, q, who("bob"), w.room)
+	must(t, err)
+	sight, err := v.Standing(t.Context())
+	if err != nil || sight.Until == 0 || v.Joined() {
+		t.Errorf("got %+v, joined %v, %v, want what was there at the leave", sight, v.Joined(), err)
+	}
+}
