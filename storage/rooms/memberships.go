@@ -37,6 +37,9 @@ func MembershipOf(ctx context.Context, q storage.Querier, roomNum int64, user ma
 // MembershipsOfUser returns the present memberships of a user that changed after a position (0: all),
 // oldest first. Forgotten rooms are among them, marked so.
 func MembershipsOfUser(ctx context.Context, q storage.Querier, user matrix.UserID, after storage.Position) ([]Membership, error) {
+	if after == 0 {
+		after = -1 // those from before this server knew the room have no position
+	}
 	return selectMemberships(ctx, q, `SELECT `+membershipColumns+`
 		WHERE m.user_id = $1 AND m.position > $2 ORDER BY m.position`, string(user), int64(after))
 }
