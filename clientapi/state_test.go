@@ -77,6 +77,6 @@ func TestDeparted(t *testing.T) {
 		wants(t, "going on", bob.get(r.path+"/messages?dir=f&limit=100&from="+back.str("start")).has(nil, "end").bodies("chunk"), "")
 		bob.get(r.path+"/event/"+after).fails(404, "M_NOT_FOUND")
 		wants(t, "state", bob.get(r.path+"/state").bodies(), "m.room.create m.room.member m.room.power_levels "+
-			"m.room.join_rules m.room.guest_access m.room.history_visibility m.room.name m.room.member")
+			"m.room.join_rules m.room.history_visibility m.room.name m.room.member")
 	}
 }

@@ -132,7 +132,7 @@ type preset struct {
 var presets = map[string]preset{
 	"private_chat":         {joinRule: "invite", guestAccess: "can_join"},
 	"trusted_private_chat": {joinRule: "invite", guestAccess: "can_join", equalInvitees: true},
-	"public_chat":          {joinRule: "public", guestAccess: "forbidden", inviteLevel: 50},
+	"public_chat":          {joinRule: "public", guestAccess: guestsForbidden, inviteLevel: 50},
 }
 
 func (s *Server) planRoom(ctx context.Context, by matrix.Requester, in CreateRoom) (*plan, error) {
@@ -351,7 +351,12 @@ func (p *plan) setAlias(ctx context.Context, st *step) error {
 	return err
 }
 
-// setPreset adds what the preset stands for, but what initial state has in its place.
+// guestsForbidden is what holds in a room that says nothing of guests.
+const guestsForbidden = "forbidden"
+
+// setPreset adds what the preset stands for, but what initial state has in its place. That guests are forbidden is so
+// without saying it.
+// https://spec.matrix.org/v1.19/client-server-api/#mroomguest_access
 func (p *plan) setPreset(ctx context.Context, st *step) error {
 	for _, piece := range []struct{ typ, field, value string }{
 		{event.TypeJoinRules, "join_rule", p.preset.joinRule},
@@ -359,7 +364,7 @@ func (p *plan) setPreset(ctx context.Context, st *step) error {
 		{typeGuestAccess, "guest_access", p.preset.guestAccess},
 	} {
 		key := event.Key{Type: piece.typ}
-		if slices.ContainsFunc(p.InitialState, func(s InitialState) bool { return s.key() == key }) {
+		if piece.value == guestsForbidden || slices.ContainsFunc(p.InitialState, func(s InitialState) bool { return s.key() == key }) {
 			continue
 		}
 		if _, err := p.set(ctx, st, key, map[string]any{piece.field: piece.value}); err != nil {

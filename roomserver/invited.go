@@ -145,13 +145,13 @@ func (s *Server) receiveAside(ctx context.Context, room rooms.Room, r *reception
 }
 
 // uninvite ends an invite to a room that this server is not in, if the event is the leave or ban of the invited, made
-// by a user of the inviter's server.
+// by the inviter: nobody here can tell whether another may.
 func (s *Server) uninvite(ctx context.Context, room rooms.Room, ev *event.Event) (bool, error) {
 	if m := ev.Membership(); !s.isLocal(ev.Target()) || m != event.Leave && m != event.Ban {
 		return false, nil
 	}
 	before, err := s.standing(ctx, room, ev.Target())
-	if err != nil || before.Inviter.Server() != ev.Sender.Server() || before.Inviter == "" {
+	if err != nil || before.Inviter != ev.Sender {
 		return false, err
 	}
 	resident, err := s.setAside(ctx, aside{event: ev})

@@ -59,7 +59,7 @@ func (c memberChange) content() ([]byte, error) {
 		content["reason"] = c.reason
 	}
 	if c.via != "" {
-		content["join_authorised_via_users_server"] = c.via
+		content[authoriser] = c.via
 	}
 	if c.direct {
 		content["is_direct"] = true

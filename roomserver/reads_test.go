@@ -45,7 +45,7 @@ func TestRestart(t *testing.T) {
 			}
 			db = storagetest.Start(t, at)
 			s = newServer(t, db)
-			if after := stateIDs(t, s, room); !slices.Equal(before, after) || len(after) != 107 {
+			if after := stateIDs(t, s, room); !slices.Equal(before, after) || len(after) != 106 {
 				t.Errorf("state: got %d events, want the %d from before", len(after), len(before))
 			}
 			if _, err := s.Send(ctx, as("user99"), send(room, "here again")); err != nil {

@@ -76,14 +76,18 @@ func (s *Server) SendState(ctx context.Context, by matrix.Requester, in SendStat
 	key := event.Key{Type: in.Type, StateKey: in.StateKey}
 	d := draft{typ: in.Type, stateKey: &in.StateKey, sender: by.User, content: content, ts: in.TS}
 	return s.addOne(ctx, in.Room, func(ctx context.Context, st *step) (draft, error) {
-		if err := st.checkState(ctx, by, key, content); err != nil {
-			return d, err
-		}
 		found, err := st.lookup(ctx, key)
 		if err != nil {
 			return d, err
 		}
-		if now := found[0]; now != nil && now.Sender == by.User && string(now.Content) == string(content) {
+		now := found[0]
+		if d.content, err = withoutAuthoriser(content, now); err != nil {
+			return d, err
+		}
+		if err := st.checkState(ctx, by, key, d.content); err != nil {
+			return d, err
+		}
+		if now != nil && now.Sender == by.User && string(now.Content) == string(d.content) {
 			return d, alreadySo{now.ID}
 		}
 		return d, nil
