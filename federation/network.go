@@ -61,7 +61,7 @@ type visit struct {
 // begin makes the visit: whom to ask, in what order, and what the event is to say.
 func (n *Network) begin(ctx context.Context, by matrix.Requester, p plan) (visit, error) {
 	v := visit{by: by, room: p.in.Room, membership: p.membership}
-	for _, s := range slices.Concat(p.via, candidates(p)) {
+	for _, s := range candidates(p) {
 		if s != "" && s != n.rooms.ServerName() && len(v.servers) < maxAsked && !slices.Contains(v.servers, s) {
 			v.servers = append(v.servers, s)
 		}
@@ -82,11 +82,15 @@ type plan struct {
 	via        []matrix.ServerName // that the client names
 }
 
-// candidates are the servers that this one thinks may be in a room.
+// candidates are the servers to ask: those that the client names, and that of who has invited the user. If it names none,
+// or this server is in the room, also all that it thinks are there.
 func candidates(p plan) []matrix.ServerName {
-	var servers []matrix.ServerName
+	servers := slices.Clone(p.via)
 	if p.standing.Inviter != "" {
 		servers = append(servers, p.standing.Inviter.Server())
+	}
+	if len(p.via) > 0 && !p.standing.Resident {
+		return servers
 	}
 	if s, named := p.in.Room.Server(); named {
 		servers = append(servers, s)
