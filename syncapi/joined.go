@@ -161,7 +161,12 @@ func (b *builder) addUnlogged(ctx context.Context, dst []byte, p stretch) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	return appendItems(appendItems(dst, "ephemeral", passing), "account_data", data), nil
+	if p.fresh && len(passing) == 0 {
+		dst = append(appendName(dst, "ephemeral"), `{"events":[]}`...) // nobody types, and nobody has read anything
+	} else {
+		dst = appendItems(dst, "ephemeral", passing)
+	}
+	return appendItems(dst, "account_data", data), nil
 }
 
 // appendItems writes a member {"events": [...]} of a room, unless it is empty.
