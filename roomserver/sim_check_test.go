@@ -25,8 +25,8 @@ type simSeen struct {
 
 // Limits of work and memory. They are some times what is usual.
 const (
-	maxRequestsAnEvent = 40 // to other hosts
-	maxNodesAnEvent    = 12 // of state trees, stored
+	maxRequestsAnEvent = 20 // to other hosts
+	maxNodesAnEvent    = 4  // of state trees, stored
 )
 
 // check holds what all hosts have in the end against what it must be.
