@@ -239,7 +239,7 @@ func TestLeaveAllRejectsInvites(t *testing.T) {
 	}
 }
 
-// An invite is taken back by the server that made it, and by no other.
+// An invite is taken back by the user who made it, and by no other.
 func TestUninvited(t *testing.T) {
 	host, guest, evil := newSite(t, "host.org"), newSite(t, "guest.org"), newSite(t, "evil.org")
 	room := host.create(roomserver.CreateRoom{Preset: "private_chat"})
@@ -250,10 +250,14 @@ func TestUninvited(t *testing.T) {
 	bob := string(guest.user("bob"))
 	for _, c := range []struct {
 		by   *site
+		user string
 		want roomserver.Outcome
-	}{{evil, roomserver.Refused}, {host, roomserver.Accepted}, {host, roomserver.Refused}} {
+	}{
+		{evil, "alice", roomserver.Refused}, {host, "carol", roomserver.Refused},
+		{host, "alice", roomserver.Accepted}, {host, "alice", roomserver.Refused},
+	} {
 		kick, err := event.Build(invite.Event.Version, event.Proto{
-			Type: event.TypeMember, StateKey: &bob, Sender: c.by.user("alice"), RoomID: room, Content: []byte(`{"membership":"leave"}`),
+			Type: event.TypeMember, StateKey: &bob, Sender: c.by.user(c.user), RoomID: room, Content: []byte(`{"membership":"leave"}`),
 			PrevEvents: []matrix.EventID{invite.Event.ID}, AuthEvents: []matrix.EventID{invite.Event.ID}, Depth: 9, OriginServerTS: 1,
 		}, c.by.name, c.by.key)
 		if err != nil {
@@ -261,7 +265,7 @@ func TestUninvited(t *testing.T) {
 		}
 		got := guest.Receive(background, c.by.name, room, []*event.Event{kick})[0]
 		if got.Outcome != c.want {
-			t.Errorf("by %s: got outcome %d, %v; want %d", c.by.name, got.Outcome, got.Err, c.want)
+			t.Errorf("by %s: got outcome %d, %v; want %d", c.by.user(c.user), got.Outcome, got.Err, c.want)
 		}
 	}
 	if m := guest.stands(room, guest.user("bob")); m.Membership != event.Leave {
