@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/federation"
 	"github.com/myelin-chat/myelin/federation/keys"
@@ -92,4 +94,27 @@ func (o *others) running() stage {
 		return nil
 	}
 	return stage{o.api.Run, o.outbox.Run, o.herald.Run}
+}
+
+// collectors are the counts that tell how it goes with other servers.
+func (o *others) collectors() []prometheus.Collector {
+	if o == nil {
+		return nil
+	}
+	gauge := func(name, help string, value func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "myelin_federation_" + name, Help: help},
+			func() float64 { return float64(value()) })
+	}
+	return []prometheus.Collector{
+		gauge("destinations", "Servers that are owed something, or cannot be reached.",
+			func() int { return o.outbox.Counts().Destinations }),
+		gauge("failing_destinations", "Servers that did not take the last transaction.",
+			func() int { return o.outbox.Counts().Failing }),
+		gauge("transactions_under_way", "Transactions that are being sent.",
+			func() int { return o.outbox.Counts().UnderWay }),
+		gauge("unread_positions", "Positions of the log that were not looked at for other servers yet.",
+			func() int { return o.outbox.Counts().Unread }),
+		gauge("waiting_rooms", "Rooms for which something waits that other servers have sent.",
+			func() int { return o.api.Waiting() }),
+	}
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -356,4 +358,40 @@ func insist(ctx context.Context, t *testing.T, w *watcher, room string, n int) {
 		}
 		time.Sleep(retryTime)
 	}
+}
+
+// TestFederationSwitch: a server that keeps to itself has no routes for others, and counts nothing of them.
+func TestFederationSwitch(t *testing.T) {
+	for _, enabled := range []bool{true, false} {
+		c := settingsIn(t, shortDir(t))
+		c.Federation.Enabled = enabled
+		server := start(t, c)
+		want := http.StatusNotFound
+		if enabled {
+			want = http.StatusOK
+		}
+		for _, path := range []string{"/_matrix/federation/v1/version", "/_matrix/key/v2/server"} {
+			if got, _ := fetch(t, server.url+path); got != want {
+				t.Errorf("enabled %t: %s: got %d, want %d", enabled, path, got, want)
+			}
+		}
+		_, counts := fetch(t, server.url+"/metrics")
+		if got := strings.Contains(counts, "\nmyelin_federation_failing_destinations 0\n"); got != enabled {
+			t.Errorf("enabled %t: other servers are counted: got %t", enabled, got)
+		}
+	}
+}
+
+func fetch(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
 }

@@ -11,10 +11,11 @@ import (
 )
 
 // metrics returns what writes, in Prometheus' text format, the counts of the parts that do not write it themselves.
-func metrics() func(io.Writer) error {
+func metrics(o *others) func(io.Writer) error {
 	// A registry of our own: the default one has whatever any imported module registers.
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(storage.Collectors()...)
+	registry.MustRegister(o.collectors()...)
 	return func(w io.Writer) error {
 		families, err := registry.Gather()
 		if err != nil {
