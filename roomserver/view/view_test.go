@@ -240,7 +240,7 @@ func TestMembershipOnEvents(t *testing.T) {
 	for _, e := range seen {
 		got = append(got, string(e.Membership))
 	}
-	want := "leave leave leave leave leave leave leave invite invite join join leave leave join join"
+	want := "leave leave leave leave leave leave invite invite join join leave leave join join"
 	if g := strings.Join(got, " "); g != want {
 		t.Errorf("memberships: got %q, want %q", g, want)
 	}
