@@ -22,7 +22,6 @@ const (
 	maxSmallBytes     = 64 << 10
 	maxProfileBytes   = 256 << 10 // a profile has 64 KiB, which escapes can make longer
 	maxAliasBytes     = 1 << 20   // an alias may name thousands of servers
-	maxResultsBytes   = 1 << 20   // of a transaction: more than there is to say of 50 events
 	maxDirectoryBytes = 8 << 20
 	maxKeysBytes      = 16 << 20
 
@@ -53,11 +52,6 @@ const (
 	// maxWaste is of events that are refused, and of repetitions: what is a few bytes to send costs as much to find out
 	// as an event does.
 	maxWaste = 10_000
-
-	// MaxPDUs and MaxEDUs are what a transaction may have.
-	// https://spec.matrix.org/v1.19/server-server-api/#transactions
-	MaxPDUs = 50
-	MaxEDUs = 100
 )
 
 // How long requests may take, until the end of the answer.
@@ -69,8 +63,6 @@ const (
 	eventsTimeout    = 60 * time.Second
 	// queryTimeout is for what a client waits for, and can do without.
 	queryTimeout = 15 * time.Second
-	// sendTimeout is for a transaction. Some servers work on it before they answer.
-	sendTimeout = 60 * time.Second
 	// policyTimeout is for a policy server, which every message of a room waits for.
 	policyTimeout = 10 * time.Second
 )

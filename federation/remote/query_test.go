@@ -1,7 +1,6 @@
 package remote_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -188,51 +187,6 @@ func TestVersionIsAskedUnsigned(t *testing.T) {
 	}
 	if got := w.asked[0].Header.Get("Authorization"); got != "" {
 		t.Errorf("Authorization: got %q", got)
-	}
-}
-
-func TestSend(t *testing.T) {
-	w := newWorld(t)
-	w.says(`{"pdus":{"$a":{},"$b":{"error":"no"},"$c":7}}`)
-	got, err := w.client.Send(t.Context(), them, "t/1", remote.Transaction{
-		Origin: us, OriginServerTS: 5, PDUs: []json.RawMessage{[]byte(`{"a":"<&>"}`), []byte(`{"b":1}`)},
-		EDUs: []json.RawMessage{[]byte(`{"edu_type":"x"}`)},
-	})
-	if want := "map[$a:{} $b:{no}]"; err != nil || fmt.Sprint(got) != want {
-		t.Errorf("got %v, %v; want %s", got, err, want)
-	}
-	w.checkAsked("PUT /_matrix/federation/v1/send/t%2F1")
-	want := `{"edus":[{"edu_type":"x"}],"origin":"us.example","origin_server_ts":5,"pdus":[{"a":"<&>"},{"b":1}]}`
-	if body := string(w.lastBody()); body != want {
-		t.Errorf("sent %s, want %s", body, want)
-	}
-	if _, err := w.client.Send(t.Context(), them, "2", remote.Transaction{Origin: us}); err != nil {
-		t.Error(err)
-	}
-	if body, want := string(w.lastBody()), `{"origin":"us.example","origin_server_ts":0,"pdus":[]}`; body != want {
-		t.Errorf("sent %s, want %s", body, want)
-	}
-}
-
-// A transaction that was taken is not sent again because of the body of the answer.
-func TestSendOddAnswers(t *testing.T) {
-	w := newWorld(t)
-	for _, text := range []string{``, `[]`, `{"pdus":[]}`, `{"pdus":7}`, `{}`, `{"pdus":{"` + strings.Repeat("x", 2<<20) + `":{}}}`} {
-		w.says(text)
-		if got, err := w.client.Send(t.Context(), them, "1", remote.Transaction{Origin: us}); err != nil || len(got) != 0 {
-			t.Errorf("%.30s: got %v, %v", text, got, err)
-		}
-	}
-	w.script(saying(500, `{}`))
-	if _, err := w.client.Send(t.Context(), them, "1", remote.Transaction{Origin: us}); err == nil {
-		t.Error("status 500: got no error")
-	}
-	for _, txn := range []remote.Transaction{
-		{PDUs: make([]json.RawMessage, remote.MaxPDUs+1)}, {EDUs: make([]json.RawMessage, remote.MaxEDUs+1)},
-	} {
-		if _, err := w.client.Send(t.Context(), them, "1", txn); err == nil {
-			t.Error("a transaction too large was sent")
-		}
 	}
 }
 
