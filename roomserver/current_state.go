@@ -53,22 +53,39 @@ func (st *step) branch(ctx context.Context, now placed) error {
 			open: true, since: len(st.events),
 			moved: make(map[statetree.Key]bool), roots: map[statetree.NodeID]bool{st.tip.state.Root(): true},
 		}
-	}
-	if !b.roots[now.before.Root()] {
-		err := st.server.trees.Diff(ctx, st.tip.state, now.before, func(key statetree.Key, _, _ statetree.Value) error {
-			b.moved[key] = true
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("compare states of %s: %w", st.room.ID, err)
+		for _, old := range st.tip.extremities {
+			if err := st.mayMove(ctx, old.with); err != nil {
+				return err
+			}
 		}
-		b.roots[now.before.Root()] = true
+	}
+	if err := st.mayMove(ctx, now.before); err != nil {
+		return err
 	}
 	if now.IsState() {
 		b.moved[st.server.hasher.Key(now.StateID())] = true
 	}
 	b.roots[now.with.Root()] = true
 	return nil
+}
+
+// mayMove notes where a state differs from the current state. Only at such places can the current state be another
+// when it is resolved with that one; but what stands at one of them may fall by what stands at another, and so may
+// what is in conflict since long.
+func (st *step) mayMove(ctx context.Context, state statetree.Tree) error {
+	b := &st.branches
+	if b.roots[state.Root()] {
+		return nil
+	}
+	b.roots[state.Root()] = true
+	err := st.server.trees.Diff(ctx, st.tip.state, state, func(key statetree.Key, _, _ statetree.Value) error {
+		b.moved[key] = true
+		return nil
+	})
+	if err != nil {
+		err = fmt.Errorf("compare states of %s: %w", st.room.ID, err)
+	}
+	return err
 }
 
 // resolveCurrent makes the current state that of the forward extremities. What the live events of the step

@@ -164,3 +164,31 @@ func TestReceiveNotOfTheRoom(t *testing.T) {
 		}
 	})
 }
+
+// The current state may move where branches have long been in conflict, by what came a moment ago elsewhere: a join
+// that only one branch has falls with the join rules. Whether all comes at once or one by one is the same.
+func TestSoftFailureByOldConflict(t *testing.T) {
+	for _, together := range []bool{true, false} {
+		t.Run(fmt.Sprintf("together %v", together), func(t *testing.T) {
+			onWire(t, func(t *testing.T, w *wire) {
+				joined := w.join("dan:third.org", w.base)
+				w.must(roomserver.Accepted, joined, w.say(bobThere, "a branch without dan", w.base))
+				closed := w.set("alice", "m.room.join_rules", `{"join_rule":"invite"}`, joined)
+				said := w.say("dan:third.org", "hello", closed)
+				var got string
+				if together {
+					got = w.outcomes(closed, said)
+				} else {
+					got = w.outcomes(closed) + w.outcomes(said)
+				}
+				want := "as"
+				if w.room.Version.StateResolution == event.StateResolutionV1 {
+					want = "aa" // where a join that only one branch has is in no conflict
+				}
+				if got != want {
+					t.Errorf("got %s, want %s; dan is %s", got, want, w.memberState("dan:third.org"))
+				}
+			})
+		})
+	}
+}
