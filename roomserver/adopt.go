@@ -347,8 +347,12 @@ func (st *step) resume(ctx context.Context, join *event.Event, state statePart) 
 	if err != nil || in.event == nil {
 		return err
 	}
-	in.lacks = join.PrevEvents
-	if in.before, err = st.set(ctx, state.base, state.changes...); err != nil {
+	if err := st.findGaps(ctx, &in, true); err != nil {
+		return err
+	}
+	if in.stored != nil && !in.stored.StateUnknown {
+		in.before = st.place(in.stored).before // others follow it already, by the state that was told for them
+	} else if in.before, err = st.set(ctx, state.base, state.changes...); err != nil {
 		return err
 	}
 	present, err := rooms.JoinedOf(ctx, st.server.db, st.room.Num, st.server.name, 1)
@@ -365,7 +369,7 @@ func (st *step) resume(ctx context.Context, join *event.Event, state statePart) 
 	if why != nil {
 		return matrix.Errorf(matrix.Forbidden, "the join to %s is not allowed by the state that came with it: %v", st.room.ID, why)
 	}
-	if len(present) == 0 {
+	if len(present) == 0 && !in.late {
 		st.tip.extremities = nil
 	}
 	_, err = st.store(ctx, in)

@@ -9,7 +9,6 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
 	"github.com/myelin-chat/myelin/event/statetree"
-	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -47,6 +46,7 @@ func (st *step) arrive(ctx context.Context, ev *event.Event) (arrival, error) {
 	if err != nil || in.event == nil {
 		return in, err
 	}
+	mayLack := true
 	if in.stored == nil || in.stored.StateUnknown {
 		prevs, err := st.prevEvents(ctx, in.event)
 		if err != nil {
@@ -55,19 +55,22 @@ func (st *step) arrive(ctx context.Context, ev *event.Event) (arrival, error) {
 		if in.before, err = st.stateAfterAll(ctx, prevs); err != nil {
 			return in, err
 		}
-		if slices.ContainsFunc(prevs, func(prev placed) bool { return prev.Position == 0 && prev.Kind != rooms.Live }) {
-			if in.lacks, err = st.lacking(ctx, in.event); err != nil {
-				return in, err
-			}
-		}
+		mayLack = slices.ContainsFunc(prevs, func(prev placed) bool { return prev.Position == 0 && prev.Kind != rooms.Live })
 	} else {
 		in.before = st.place(in.stored).before
+	}
+	return in, st.findGaps(ctx, &in, mayLack)
+}
+
+// findGaps finds what an arrival lacks, and what lacks it.
+func (st *step) findGaps(ctx context.Context, in *arrival, mayLack bool) (err error) {
+	if mayLack {
 		if in.lacks, err = st.lacking(ctx, in.event); err != nil {
-			return in, err
+			return err
 		}
 	}
-	in.fills, err = st.isLacked(ctx, ev.ID)
-	return in, err
+	in.fills, in.late, err = st.lacked(ctx, in.event.ID)
+	return err
 }
 
 // begin looks whether an event is known, and for its auth events.
@@ -147,14 +150,14 @@ func (st *step) judge(ctx context.Context, in *arrival) (why, err error) {
 		why = &auth.Rejection{Rule: "2.3", Reason: "the event was rejected before"}
 	}
 	if why != nil {
-		in.kind, in.order, in.lacks = rooms.Rejected, rooms.Order{}, nil
+		in.kind, in.order = rooms.Rejected, rooms.Order{}
 		return why, nil
 	}
 	if in.kind != rooms.Live {
 		return nil, nil
 	}
 	if why, err = st.softFails(ctx, in.event, in.before); why != nil {
-		in.kind, in.lacks = rooms.SoftFailed, nil
+		in.kind = rooms.SoftFailed
 	}
 	return why, err
 }
@@ -222,26 +225,4 @@ func neededBy(ev *event.Event) []event.Key {
 		stateKey = *ev.StateKey
 	}
 	return auth.Needed(ev.Version, ev.Type, stateKey, ev.Sender, ev.Content)
-}
-
-// isLacked says whether an event of the timeline follows this one, which came later.
-func (st *step) isLacked(ctx context.Context, id matrix.EventID) (bool, error) {
-	if !st.tip.gaps {
-		return false, nil
-	}
-	for _, ev := range st.events {
-		if slices.Contains(ev.Lacks, id) {
-			return true, nil
-		}
-	}
-	for _, ev := range st.source.flights.all() {
-		if ev.Kind == rooms.Live && slices.Contains(ev.PrevEvents, id) {
-			return true, nil
-		}
-	}
-	lacked, err := rooms.IsLacked(ctx, st.server.db, st.room.Num, id)
-	if err != nil {
-		err = fmt.Errorf("look for what follows %s: %w", id, err)
-	}
-	return lacked, err
 }

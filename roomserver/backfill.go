@@ -182,10 +182,7 @@ func (st *step) addHistory(ctx context.Context, ev *event.Event, order rooms.Ord
 	if err := st.placeHistory(ctx, &in); err != nil {
 		return false, err
 	}
-	if in.lacks, err = st.lacking(ctx, in.event); err != nil {
-		return false, err
-	}
-	if in.fills, err = st.isLacked(ctx, ev.ID); err != nil {
+	if err := st.findGaps(ctx, &in, true); err != nil {
 		return false, err
 	}
 	if _, err = st.judge(ctx, &in); err != nil {
@@ -210,30 +207,4 @@ func (st *step) placeHistory(ctx context.Context, in *arrival) error {
 		in.before, err = st.stateAfterAll(ctx, prevs)
 	}
 	return err
-}
-
-// lacking returns the prev events of an event that are in no timeline; of those that are here and not shown,
-// their own.
-func (st *step) lacking(ctx context.Context, ev *event.Event) (lacks []matrix.EventID, err error) {
-	found, err := st.find(ctx, ev.PrevEvents...)
-	if err != nil {
-		return nil, err
-	}
-	for i, prev := range found {
-		switch {
-		case prev == nil || prev.Kind == rooms.Outlier:
-			lacks = append(lacks, ev.PrevEvents[i])
-		case prev.Kind == rooms.Rejected || prev.Kind == rooms.SoftFailed:
-			before, err := st.find(ctx, prev.PrevEvents...)
-			if err != nil {
-				return nil, err
-			}
-			for j, each := range before {
-				if each == nil || each.Kind == rooms.Outlier {
-					lacks = append(lacks, prev.PrevEvents[j])
-				}
-			}
-		}
-	}
-	return lacks, nil
 }

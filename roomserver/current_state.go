@@ -24,7 +24,7 @@ type branches struct {
 // moveCurrent follows a live event with the current state. A late one, which others already follow, does
 // not move it.
 func (st *step) moveCurrent(ctx context.Context, added *rooms.NewEvent, now placed) error {
-	if added.Fills {
+	if added.Late {
 		return nil
 	}
 	if st.branches.open || now.before.Root() != st.tip.state.Root() || !st.tip.isCoveredBy(now.PrevEvents) {

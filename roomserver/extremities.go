@@ -31,7 +31,7 @@ func (st *step) moveExtremities(ctx context.Context, now placed, added *rooms.Ne
 	switch {
 	case now.Kind != rooms.Live:
 		return nil
-	case added.Fills:
+	case added.Late:
 		return st.dropFollowed(ctx, now)
 	}
 	st.tip.replaceExtremities(now)

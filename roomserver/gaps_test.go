@@ -243,3 +243,63 @@ func TestStateAtGapIsLarge(t *testing.T) {
 		w.must(roomserver.Accepted, w.say("new7:third.org", "hello", edge))
 	})
 }
+
+// Behind events that are not in the timeline history goes on: what follows them lacks what they lack.
+func TestGapBehindHiddenEvents(t *testing.T) {
+	for _, c := range []struct {
+		name, want string // want are the outcomes of last, edge, two, one
+		hide       func(w *wire, prev *event.Event) *event.Event
+	}{
+		{"soft-failed", "aass", func(w *wire, prev *event.Event) *event.Event { return w.say(carolThere, "still here", prev) }},
+		// What is rejected where its state is told is rejected at once.
+		{"rejected", "aark", func(w *wire, prev *event.Event) *event.Event { return w.topic(bobThere, "mine", prev) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onWire(t, func(t *testing.T, w *wire) {
+				w.must(roomserver.Accepted, w.member("alice", carolThere, "ban", w.base))
+				lost := w.say(bobThere, "lost", w.base)
+				one := c.hide(w, lost)
+				two := c.hide(w, one)
+				edge := w.say(bobThere, "edge", two)
+				last := w.say(bobThere, "last", edge)
+				w.remote.between = func(roomserver.Gap) []*event.Event { return nil }
+				for _, ev := range []*event.Event{edge, two, one} {
+					w.tellState(ev, w.base)
+				}
+				got := ""
+				for _, ev := range []*event.Event{last, edge, two, one} {
+					got += w.outcomes(ev)
+					if len(w.lacks()) != 1 {
+						t.Fatalf("after %s: %d gaps, want one", ev.Content, len(w.lacks()))
+					}
+				}
+				if got != c.want {
+					t.Errorf("got %s, want %s", got, c.want)
+				}
+				w.must(roomserver.Accepted, w.say(bobThere, "another", two)) // stands on what is hidden already
+				if got, want := w.lacks(), []matrix.EventID{lost.ID, lost.ID}; !slices.Equal(got, want) {
+					t.Errorf("the timeline lacks %v, want %v", got, want)
+				}
+				if n, err := w.s.Backfill(context.Background(), w.room.ID, w.stored(edge).Order, 10); n != 1 || err != nil {
+					t.Errorf("backfill: got %d, %v; want the one event that was lost", n, err)
+				}
+				if got := w.lacks(); len(got) > 0 {
+					t.Errorf("the timeline still lacks %v", got)
+				}
+			})
+		})
+	}
+}
+
+// lacks is what the timeline lacks.
+func (w *wire) lacks() (ids []matrix.EventID) {
+	w.t.Helper()
+	found, err := rooms.GapsNear(context.Background(), w.db, w.room.Num, rooms.Order{Anchor: 1 << 60}, 100)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, gap := range found {
+		ids = append(ids, gap.Lacks)
+	}
+	return ids
+}

@@ -215,3 +215,39 @@ func TestRejoin(t *testing.T) {
 		w.audit()
 	})
 }
+
+// Others may already have gone on from our join when its answer is taken up. Then the join takes its place before them,
+// with the state that was told for them.
+func TestRejoinIsFollowed(t *testing.T) {
+	onFound(t, func(t *testing.T, w *wire) {
+		ctx := context.Background()
+		if err := w.s.Adopt(ctx, w.answer(w.base)); err != nil {
+			t.Fatal(err)
+		}
+		w.tie(w.room.ID)
+		if err := w.s.Leave(ctx, as("alice"), w.room.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.tie(w.room.ID)
+		topic := w.topic(bobThere, "new", w.base)
+		in := w.answer(topic)
+		welcome := w.say(bobThere, "welcome", in.Join)
+		w.remote.between = func(roomserver.Gap) []*event.Event { return nil }
+		w.tellState(in.Join, topic)
+		w.must(roomserver.Accepted, welcome)
+		before := w.stored(in.Join).StateBefore
+		if err := w.s.Adopt(ctx, in); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.extremities(); !slices.Contains(got, welcome.ID) || slices.Contains(got, in.Join.ID) {
+			t.Errorf("extremities: got %v, want the welcome %s among them and not the join", got, welcome.ID)
+		}
+		if got := w.stored(in.Join); got.Kind != rooms.Live || got.StateBefore != before {
+			t.Errorf("the join: got %+v, want it live, with the state before it as it was", got)
+		}
+		if topic, alice := w.state("m.room.topic", "", "topic"), w.memberState("alice"); topic != "new" || alice != "join" {
+			t.Errorf("topic %s, alice %s: want what was told", topic, alice)
+		}
+		w.audit()
+	})
+}

@@ -27,8 +27,8 @@ type simEdit struct {
 
 var simFaultTable = []simFault{
 	{"accept a rejected event", []simEdit{{"roomserver/arrive.go",
-		"\tif why != nil {\n\t\tin.kind, in.order, in.lacks = rooms.Rejected",
-		"\tif why != nil && !FAULT {\n\t\tin.kind, in.order, in.lacks = rooms.Rejected"}}},
+		"\tif why != nil {\n\t\tin.kind, in.order = rooms.Rejected",
+		"\tif why != nil && !FAULT {\n\t\tin.kind, in.order = rooms.Rejected"}}},
 	{"skip the power check", forgive},
 	{"ignore bans on join", nil}, // the same places
 	{"wrong tie-break", []simEdit{

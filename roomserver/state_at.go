@@ -267,7 +267,18 @@ func (st *step) addOutlier(ctx context.Context, ev *event.Event) error {
 	if st.check(in) != nil {
 		in.kind = rooms.Rejected
 	}
-	_, err = st.store(ctx, in)
+	return st.storeOutlier(ctx, in)
+}
+
+// storeOutlier stores an event that is in no timeline. A rejected one never will be, so that what lacked it lacks what
+// is missing before it.
+func (st *step) storeOutlier(ctx context.Context, in arrival) error {
+	if in.kind == rooms.Rejected {
+		if err := st.findGaps(ctx, &in, true); err != nil {
+			return err
+		}
+	}
+	_, err := st.store(ctx, in)
 	return err
 }
 
@@ -326,8 +337,7 @@ func (st *step) addAt(ctx context.Context, ev *event.Event, state statePart) err
 	if _, err = st.judge(ctx, &in); err != nil {
 		return err
 	}
-	_, err = st.store(ctx, in)
-	return err
+	return st.storeOutlier(ctx, in)
 }
 
 // ignoreLacking: what cannot be judged is not stored, and that is all.

@@ -94,8 +94,9 @@ type arrival struct {
 	order   rooms.Order // of a backfilled event
 	txn     sentAs
 	auth    []*rooms.Event   // its auth events
-	lacks   []matrix.EventID // of a timeline event: its prev events that are in no timeline
-	fills   bool             // a timeline event lacks this one
+	lacks   []matrix.EventID // what is missing before it
+	fills   bool             // other events lack this one
+	late    bool             // and one of these is in the timeline
 	unknown bool             // the state before it is not known
 	before  statetree.Tree   // the state before it
 }
@@ -200,7 +201,7 @@ func (st *step) store(ctx context.Context, in arrival) (*rooms.Event, error) {
 	if !in.unknown {
 		added.StateBefore, added.StateWith = in.before.Root(), with.Root()
 	}
-	now := placed{Event: added.Event, before: in.before, with: with, accepted: added.Accepted, auth: added.Auth}
+	now := placed{Event: added.Event, before: in.before, with: with, accepted: added.Accepted, auth: added.Auth, lacks: in.lacks, late: in.late}
 	if in.kind == rooms.Live {
 		if err := st.moveCurrent(ctx, &added, now); err != nil {
 			return nil, err
@@ -243,7 +244,7 @@ func (st *step) newEvent(in arrival) rooms.NewEvent {
 			added.Auth = append(added.Auth, a.Num)
 		}
 	}
-	added.Lacks, added.Fills = in.lacks, in.fills
+	added.Lacks, added.Fills, added.Late = in.lacks, in.fills, in.late
 	st.tip.gaps = st.tip.gaps || len(in.lacks) > 0
 	return added
 }

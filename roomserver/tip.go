@@ -42,6 +42,8 @@ type placed struct {
 	// Of one that is not stored yet.
 	accepted bool // state that may be in states
 	auth     []int64
+	lacks    []matrix.EventID // what is missing before it
+	late     bool             // an event of the timeline lacked it
 }
 
 // storedPlaced is an event whose states are stored.

@@ -31,8 +31,9 @@ type NewEvent struct {
 	Members    []Membership     // that it changes; their Position is filled in at the commit
 	Redactions []Redaction      // of earlier events by this one, or of this one by an earlier one
 	Waiting    matrix.EventID   // of a redaction: its target, if that has not come yet
-	Lacks      []matrix.EventID // of a timeline event: its prev events that are in no timeline
-	Fills      bool             // an earlier one lacks this event
+	Lacks      []matrix.EventID // what is missing before it, with nothing of the timeline between
+	Fills      bool             // earlier ones lack this event
+	Late       bool             // and one of these is in the timeline
 	Then       *Move            // of the current state, after a live event
 	Arrived    []matrix.EventID // targets that waiting redactions need no longer wait for
 }
@@ -192,9 +193,26 @@ func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
 		it.Insert(gapsTable, e.RoomNum, string(id), e.Num)
 	}
 	if e.Fills {
-		it.Exec(`DELETE FROM gaps WHERE room_num = $1 AND prev_id = $2`, e.RoomNum, string(e.ID))
+		e.fillRows(it)
 	}
 	e.redactionRows(it)
+}
+
+// maxMovedGaps bounds the gaps that go on behind one event.
+const maxMovedGaps = 20
+
+// fillRows ends the gaps that were of this event. If it is not in the timeline, they go on behind it.
+func (e *NewEvent) fillRows(it *storage.Item) {
+	if e.Kind == Rejected || e.Kind == SoftFailed {
+		for _, id := range e.Lacks {
+			it.Exec(`
+				INSERT INTO gaps (room_num, prev_id, event_num)
+				SELECT g.room_num, $3, g.event_num FROM gaps g JOIN events e ON e.event_num = g.event_num
+				WHERE g.room_num = $1 AND g.prev_id = $2 ORDER BY e.anchor IS NULL, g.event_num LIMIT $4
+				ON CONFLICT DO NOTHING`, e.RoomNum, string(e.ID), string(id), int64(maxMovedGaps))
+		}
+	}
+	it.Exec(`DELETE FROM gaps WHERE room_num = $1 AND prev_id = $2`, e.RoomNum, string(e.ID))
 }
 
 func (e *NewEvent) redactionRows(it *storage.Item) {

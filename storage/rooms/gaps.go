@@ -13,11 +13,20 @@ func HasGaps(ctx context.Context, q storage.Querier, roomNum int64) (bool, error
 	return found, err
 }
 
-// IsLacked says whether an event of the timeline follows one that is not in the timeline.
-func IsLacked(ctx context.Context, q storage.Querier, roomNum int64, id matrix.EventID) (bool, error) {
-	_, found, err := storage.One[int64](ctx, q, `
-		SELECT event_num FROM gaps WHERE room_num = $1 AND prev_id = $2 LIMIT 1`, roomNum, string(id))
-	return found, err
+// IsLacked says whether an event that is not here is missing before any that are, and whether one of these is in
+// the timeline.
+func IsLacked(ctx context.Context, q storage.Querier, roomNum int64, id matrix.EventID) (lacked, shown bool, err error) {
+	most, _, err := storage.One[int64](ctx, q, `
+		SELECT COALESCE(MAX(CASE WHEN e.anchor IS NULL THEN 1 ELSE 2 END), 0)
+		FROM gaps g JOIN events e ON e.event_num = g.event_num
+		WHERE g.room_num = $1 AND g.prev_id = $2`, roomNum, string(id))
+	return most > 0, most > 1, err
+}
+
+// LackedBy returns what is missing before an event.
+func LackedBy(ctx context.Context, q storage.Querier, roomNum, eventNum int64) ([]matrix.EventID, error) {
+	return storage.Collect[matrix.EventID](ctx, q, `
+		SELECT prev_id FROM gaps WHERE room_num = $1 AND event_num = $2 ORDER BY prev_id`, roomNum, eventNum)
 }
 
 // A Gap is where history is missing: before the timeline event at At.

@@ -103,8 +103,8 @@ func TestGaps(t *testing.T) {
 		filling.Kind, filling.Order = Backfilled, Order{Anchor: first + 1, Sub: -1}
 		w.commit(Append{Room: room, Events: []NewEvent{filling}})
 		for id, want := range map[matrix.EventID]bool{"$lost0": true, "$lost1": false} {
-			if got, err := IsLacked(ctx, w.db, room.Num, id); got != want || err != nil {
-				w.t.Errorf("%s: lacked %v, %v", id, got, err)
+			if got, shown, err := IsLacked(ctx, w.db, room.Num, id); got != want || shown != want || err != nil {
+				w.t.Errorf("%s: lacked %v, shown %v, %v; want %v", id, got, shown, err, want)
 			}
 		}
 		if got, err := LowestAt(ctx, w.db, room.Num, first+1); got != -1 || err != nil {
@@ -112,6 +112,33 @@ func TestGaps(t *testing.T) {
 		}
 		if got, err := LowestAt(ctx, w.db, room.Num, first); got != 0 || err != nil {
 			w.t.Errorf("lowest: got %d, %v; want 0", got, err)
+		}
+	})
+}
+
+// A gap goes on behind an event that is not in the timeline, as one of all that lacked it.
+func TestGapMoves(t *testing.T) {
+	each(t, func(w *world) {
+		room := w.room("one")
+		shown, hidden, filling := w.event(room, "shown"), w.event(room, "hidden"), w.event(room, "filling")
+		shown.Lacks = []matrix.EventID{filling.ID}
+		hidden.Kind, hidden.Lacks = Rejected, []matrix.EventID{filling.ID, "$other"}
+		w.commit(Append{Room: room, NewRoom: true, Events: []NewEvent{shown, hidden}})
+		if got, isShown, err := IsLacked(ctx, w.db, room.Num, "$other"); !got || isShown || err != nil {
+			w.t.Errorf("what a hidden event lacks: got %v, shown %v, %v; want it lacked, not shown", got, isShown, err)
+		}
+		filling.Kind, filling.Fills, filling.Lacks = SoftFailed, true, []matrix.EventID{"$one", "$other"}
+		w.commit(Append{Room: room, Events: []NewEvent{filling}})
+		for _, c := range []struct {
+			of   NewEvent
+			want string
+		}{{shown, "[$one $other]"}, {hidden, "[$one $other]"}, {filling, "[$one $other]"}} {
+			if got, err := LackedBy(ctx, w.db, room.Num, c.of.Num); fmt.Sprint(got) != c.want || err != nil {
+				w.t.Errorf("%s lacks %v, %v; want %s", c.of.Content, got, err, c.want)
+			}
+		}
+		if got, isShown, err := IsLacked(ctx, w.db, room.Num, filling.ID); got || isShown || err != nil {
+			w.t.Errorf("what came: lacked %v, shown %v, %v", got, isShown, err)
 		}
 	})
 }
