@@ -3,7 +3,9 @@ package stateres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -207,7 +209,8 @@ func (c *conflict) at(state int) statetree.Value {
 	return 0
 }
 
-// base reads one tree, key by key at first and whole when that is cheaper.
+// base reads one tree, key by key at first and whole when that is cheaper. What
+// the tree does not know counts as not there.
 type base struct {
 	trees *statetree.Store
 	tree  statetree.Tree
@@ -237,6 +240,9 @@ func (b *base) value(ctx context.Context, k statetree.Key) (statetree.Value, err
 	}
 	b.reads++
 	v, err := b.trees.Get(ctx, b.tree, k)
+	if errors.Is(err, statetree.ErrUnknown) {
+		err = nil
+	}
 	if err == nil {
 		b.known[k] = v
 	}
@@ -250,12 +256,17 @@ func (b *base) grow(ctx context.Context) error {
 		b.limit = max(minReads, n/readsPerWalk)
 		return err
 	}
-	b.known = make(map[statetree.Key]statetree.Value, b.limit*readsPerWalk)
-	b.whole = true
-	return b.trees.Walk(ctx, b.tree, statetree.All, func(k statetree.Key, v statetree.Value) error {
-		b.known[k] = v
+	known := make(map[statetree.Key]statetree.Value, b.limit*readsPerWalk)
+	err := b.trees.Walk(ctx, b.tree, statetree.All, func(k statetree.Key, v statetree.Value) error {
+		known[k] = v
 		return nil
 	})
+	if errors.Is(err, statetree.ErrUnknown) {
+		b.limit = math.MaxInt
+		return nil
+	}
+	b.known, b.whole = known, true
+	return err
 }
 
 // warm reads the values of many keys at once.
@@ -264,7 +275,7 @@ func (b *base) warm(ctx context.Context, keys []statetree.Key) error {
 		return nil
 	}
 	keys = slices.DeleteFunc(keys, func(k statetree.Key) bool { _, ok := b.known[k]; return ok })
-	values, err := b.trees.GetMany(ctx, b.tree, keys)
+	values, _, err := b.trees.GetKnown(ctx, b.tree, keys)
 	for i := range values {
 		b.known[keys[i]] = values[i]
 	}

@@ -10,6 +10,10 @@ import (
 // alone. What it reads and costs grows with the number of differences, not
 // with the trees; equal subtrees are passed over even if they were built
 // independently. It stops at the first error of yield, and returns it.
+//
+// Of two trees with the same hole, a member that only one of them knows has
+// changed to or from an unknown value, told as 0. Else a member that either does
+// not know is passed over: nothing says that it differs.
 func (s *Store) Diff(ctx context.Context, a, b Tree, yield func(k Key, old, new Value) error) error {
 	// Two refs after each other are the same place in a and in b.
 	todo := levels{{a.root, b.root}}
@@ -24,6 +28,9 @@ func (s *Store) Diff(ctx context.Context, a, b Tree, yield func(k Key, old, new 
 			if x.same(y) {
 				continue
 			}
+			if x.hole != y.hole { // roots
+				yield = knownInBoth(x, y, yield)
+			}
 			if x.children != nil || y.children != nil {
 				below = s.appendPairs(below, x, y, depth)
 			} else if err := diffLeaves(x.entries, y.entries, yield); err != nil {
@@ -36,6 +43,16 @@ func (s *Store) Diff(ctx context.Context, a, b Tree, yield func(k Key, old, new 
 		}
 	}
 	return nil
+}
+
+// knownInBoth leaves out the members that one of two roots does not know.
+func knownInBoth(x, y *node, yield func(k Key, old, new Value) error) func(k Key, old, new Value) error {
+	return func(k Key, old, new Value) error {
+		if Members.Has(k) && (x.hole != 0 && old == 0 || y.hole != 0 && new == 0) {
+			return nil
+		}
+		return yield(k, old, new)
+	}
 }
 
 // appendPairs appends those children of x and y that may differ.

@@ -34,7 +34,7 @@ func (c Classes) Has(k Key) bool { return c&(1<<k.Class()) != 0 }
 
 // Hasher hashes with the secret of one database. It is small and never
 // changes; copy it freely.
-type Hasher struct{ keys, entries, nodes sipKey }
+type Hasher struct{ keys, entries, nodes, holes sipKey }
 
 // NewHasher returns the hasher of the database that has the given secret.
 func NewHasher(secret [16]byte) Hasher {
@@ -43,7 +43,7 @@ func NewHasher(secret [16]byte) Hasher {
 		lo, hi := root.pair(purpose, 0)
 		return sipKey{lo, hi}
 	}
-	return Hasher{keys: derive(1), entries: derive(2), nodes: derive(3)}
+	return Hasher{keys: derive(1), entries: derive(2), nodes: derive(3), holes: derive(4)}
 }
 
 const memberType = "m.room.member"
@@ -102,6 +102,12 @@ func (h Hasher) hashOf(entries []entry) Hash {
 		sum = sum.plus(Hash{hi, lo})
 	}
 	return sum
+}
+
+// hashOfHole stands for what is unknown, in the hash of a root.
+func (h Hasher) hashOfHole(hole Hole) Hash {
+	lo, hi := h.holes.pair(uint64(hole), 0)
+	return Hash{hi, lo}
 }
 
 // check is the checksum at the end of a node's bytes. It is bound to the

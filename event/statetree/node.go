@@ -29,7 +29,9 @@ type node struct {
 	hash     Hash            // of those entries
 	entries  []entry         // of a leaf: ascending, at most leafMax
 	children *[fanOut]NodeID // of an inner node, otherwise nil
+	hole     Hole            // of a root that does not know all members, otherwise 0
 
+	whole atomic.Pointer[node]          // with the hole filled; nil until that is wanted
 	batch *batch                        // with which it was made; nil if it was loaded
 	fresh atomic.Pointer[[fanOut]*node] // children that may not be stored yet; nil if all are
 
@@ -91,11 +93,14 @@ func (n *node) bytes() int64 {
 //	       then for each entry the other 8-p bytes of its key and its value
 //	inner: 2, count, hash (16), which children there are (2), their numbers
 //
-// and the checksum (4). Counts, values and numbers are uvarints, keys are
-// big-endian. Kind 3 is reserved, see the package comment.
+//	holed: 3, then as inner, and the hole
+//
+// and the checksum (4). Counts, values, numbers and holes are uvarints, keys are
+// big-endian.
 const (
 	kindLeaf  = 1
 	kindInner = 2
+	kindHoled = 3
 	checkSize = 4
 )
 
@@ -103,9 +108,12 @@ const (
 func (h Hasher) encode(n *node) []byte {
 	var buf [640]byte // the largest leaf takes 32*(8+9)+12
 	b := append(buf[:0], kindLeaf)
-	if n.children != nil {
+	switch {
+	case n.hole != 0:
+		b = binary.AppendUvarint(appendInner(append(buf[:0], kindHoled), n), uint64(n.hole))
+	case n.children != nil:
 		b = appendInner(append(buf[:0], kindInner), n)
-	} else {
+	default:
 		b = appendLeaf(b, n)
 	}
 	b = binary.BigEndian.AppendUint32(b, h.check(n.id, b))
@@ -178,7 +186,16 @@ func (h Hasher) decodeBody(body []byte) (n *node, reason string) {
 	case kindLeaf:
 		n, reason = h.decodeLeaf(&r, count)
 	case kindInner:
-		n, reason = decodeInner(&r, count)
+		if n, reason = decodeInner(&r, count); count <= leafMax {
+			reason = "inner node too small"
+		}
+	case kindHoled:
+		if n, reason = decodeInner(&r, count); reason == "" {
+			n.hole = Hole(r.number())
+		}
+		if reason == "" && n.hole == 0 && !r.bad {
+			reason = "hole without a number"
+		}
 	default:
 		return nil, "unknown kind of node"
 	}
@@ -219,9 +236,6 @@ func (h Hasher) decodeLeaf(r *reader, count int64) (*node, string) {
 }
 
 func decodeInner(r *reader, count int64) (*node, string) {
-	if count <= leafMax {
-		return nil, "inner node too small"
-	}
 	n := newInner()
 	n.count = int(count)
 	if b := r.take(16); b != nil {

@@ -85,7 +85,9 @@ func TestWrongBodies(t *testing.T) {
 	hash16 := strings.Repeat("h", 16)
 	for _, c := range []struct{ name, body, want string }{
 		{"nothing", "", "truncated"},
-		{"reserved kind", "\x03\x21", "unknown kind of node"},
+		{"no kind", "\x04\x21", "unknown kind of node"},
+		{"hole 0", "\x03\x01" + hash16 + "\x00\x01\x01\x00", "hole without a number"},
+		{"no hole", "\x03\x01" + hash16 + "\x00\x01\x01", "truncated"},
 		{"empty leaf", "\x01\x00\x00", "leaf of wrong size"},
 		{"leaf of 33", "\x01\x21\x00", "leaf of wrong size"},
 		{"prefix of 9", "\x01\x01\x09123456789\x01", "prefix too long"},
@@ -113,7 +115,7 @@ func FuzzDecode(f *testing.F) {
 		data := testHasher.encode(n)
 		f.Add(data[:len(data)-checkSize])
 	}
-	f.Add([]byte("\x03\x21"))
+	f.Add([]byte("\x03\x01" + strings.Repeat("h", 16) + "\x00\x01\x01\x07"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		testHasher.decode(77, body)
 		sealed := binary.BigEndian.AppendUint32(append([]byte{}, body...), testHasher.check(77, body))

@@ -7,16 +7,22 @@ import (
 	"slices"
 )
 
-// Get returns the value of a key, or 0.
+// Get returns the value of a key, or 0. The error is [ErrUnknown] if that is not
+// known.
 func (s *Store) Get(ctx context.Context, t Tree, k Key) (Value, error) {
-	at := t.root
+	at, holed := t.root, false
 	for depth := range maxDepth {
 		n, err := s.at(ctx, at)
 		if err != nil {
 			return 0, err
 		}
+		holed = holed || n.hole != 0
 		if n.children == nil {
-			return n.find(k), nil
+			v := n.find(k)
+			if v == 0 && holed && Members.Has(k) {
+				return 0, ErrUnknown
+			}
+			return v, nil
 		}
 		at = n.child(k.nibble(depth))
 	}
@@ -28,8 +34,28 @@ func (s *Store) Get(ctx context.Context, t Tree, k Key) (Value, error) {
 func tooDeep(r ref) error { return fmt.Errorf("%w: %d: too deep", ErrCorrupt, r.id) }
 
 // GetMany returns the values of keys, in the order of keys, 0 for those that
-// the tree does not have. It loads what it needs level by level.
+// the tree does not have. It loads what it needs level by level. The error is
+// [ErrUnknown] if any of them is not known.
 func (s *Store) GetMany(ctx context.Context, t Tree, keys []Key) ([]Value, error) {
+	values, holed, err := s.getMany(ctx, t, keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range values {
+		if v == 0 && holed && Members.Has(keys[i]) {
+			return nil, ErrUnknown
+		}
+	}
+	return values, nil
+}
+
+// GetKnown is [Store.GetMany], but for what is not known, which is 0 here. It
+// says whether any members of the tree are unknown.
+func (s *Store) GetKnown(ctx context.Context, t Tree, keys []Key) (values []Value, holed bool, err error) {
+	return s.getMany(ctx, t, keys)
+}
+
+func (s *Store) getMany(ctx context.Context, t Tree, keys []Key) (values []Value, holed bool, err error) {
 	type wanted struct {
 		key Key
 		at  int
@@ -43,16 +69,14 @@ func (s *Store) GetMany(ctx context.Context, t Tree, keys []Key) ([]Value, error
 	for i, w := range order {
 		sorted[i] = w.key
 	}
-	values := make([]Value, len(keys))
-	err := s.descend(ctx, t, sorted, func(n *node, from, to int) {
+	values = make([]Value, len(keys))
+	err = s.descend(ctx, t, sorted, func(n *node, from, to int) {
+		holed = holed || n.hole != 0
 		for _, w := range order[from:to] {
 			values[w.at] = n.find(w.key)
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	return values, nil
+	return values, holed, err
 }
 
 // descend visits, level by level, every node on the way to the sorted keys,
@@ -99,7 +123,8 @@ func runLength(keys []Key, depth int) int {
 
 // Walk yields every entry of the classes, in an order without meaning that
 // depends on the tree alone. It does not load what lies in other classes. It
-// stops at the first error of yield, and returns it.
+// stops at the first error of yield, and returns it. It is [ErrUnknown] if members
+// are wanted of which not all are known.
 func (s *Store) Walk(ctx context.Context, t Tree, c Classes, yield func(Key, Value) error) error {
 	todo := levels{{t.root}}
 	for len(todo) > 0 {
@@ -109,6 +134,9 @@ func (s *Store) Walk(ctx context.Context, t Tree, c Classes, yield func(Key, Val
 		}
 		var below []ref
 		for _, r := range refs {
+			if r.node.hole != 0 && c&Members != 0 {
+				return ErrUnknown
+			}
 			if r.node.children != nil {
 				below = r.node.appendChildren(below, depth, c)
 			} else if err := r.node.yieldEntries(c, yield); err != nil {
@@ -139,9 +167,9 @@ func (n *node) yieldEntries(c Classes, yield func(Key, Value) error) error {
 // appendChildren appends the children of an inner node that hold anything of
 // the classes.
 func (n *node) appendChildren(refs []ref, depth int, c Classes) []ref {
-	for i, id := range n.children {
-		if id != 0 && (depth > 0 || c&(1<<i) != 0) {
-			refs = append(refs, n.child(i))
+	for i := range n.children {
+		if r := n.child(i); r != (ref{}) && (depth > 0 || c&(1<<i) != 0) {
+			refs = append(refs, r)
 		}
 	}
 	return refs
@@ -180,7 +208,7 @@ func (l *levels) push(refs []ref, depth int) error {
 	return nil
 }
 
-// Len returns the number of entries.
+// Len returns the number of entries, those that are not known left out.
 func (s *Store) Len(ctx context.Context, t Tree) (int, error) {
 	n, err := s.at(ctx, t.root)
 	if err != nil {

@@ -21,17 +21,14 @@ func (s *Store) Set(ctx context.Context, t Tree, changes []Change) (Tree, []NewN
 	if err != nil || len(sorted) == 0 {
 		return t, nil, err
 	}
-	w := &writer{store: s, batch: &batch{}}
-	if n := t.root.node; n != nil && n.batch != nil {
-		if n.batch.dropped() {
-			return Tree{}, nil, ErrDropped
-		}
-		w.batch.base.Store(n.batch)
+	w, err := s.newWriter(t)
+	if err != nil {
+		return Tree{}, nil, err
 	}
 	if err := w.warm(ctx, t, sorted); err != nil {
 		return Tree{}, nil, err
 	}
-	old, err := w.at(ctx, t.root)
+	old, err := w.root(ctx, t)
 	if err != nil {
 		return Tree{}, nil, err
 	}
@@ -56,7 +53,7 @@ func normal(changes []Change) ([]entry, error) {
 		}
 		sorted[i] = entry{c.Key, c.Value}
 	}
-	slices.SortStableFunc(sorted, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
+	sortEntries(sorted)
 	kept := sorted[:0]
 	for i, e := range sorted {
 		if i+1 == len(sorted) || sorted[i+1].key != e.key {
@@ -66,6 +63,10 @@ func normal(changes []Change) ([]entry, error) {
 	return kept, nil
 }
 
+func sortEntries(entries []entry) {
+	slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
+}
+
 // writer makes the nodes of one Set. They get their numbers and bytes at the
 // end, when it is known which of them last.
 type writer struct {
@@ -73,6 +74,18 @@ type writer struct {
 	batch *batch
 	held  map[NodeID]*node // loaded in advance
 	nodes []NewNode
+}
+
+// newWriter begins a change of a tree.
+func (s *Store) newWriter(t Tree) (*writer, error) {
+	w := &writer{store: s, batch: &batch{}}
+	if n := t.root.node; n != nil && n.batch != nil {
+		if n.batch.dropped() {
+			return nil, ErrDropped
+		}
+		w.batch.base.Store(n.batch)
+	}
+	return w, nil
 }
 
 // warm loads the nodes on the way to all changes, level by level.
@@ -85,10 +98,27 @@ func (w *writer) warm(ctx context.Context, t Tree, changes []entry) error {
 		keys[i] = c.key
 	}
 	w.held = make(map[NodeID]*node)
-	return w.store.descend(ctx, t, keys, func(n *node, _, _ int) { w.held[n.id] = n })
+	return w.store.descend(ctx, t, keys, func(n *node, _, _ int) {
+		if n.id != 0 {
+			w.held[n.id] = n
+		}
+	})
+}
+
+// root returns the root to begin with. One of which the hole is filled is made
+// anew, without it, for its nodes to be stored with those of the changes.
+func (w *writer) root(ctx context.Context, t Tree) (*node, error) {
+	refs := [1]ref{t.root}
+	if err := w.store.loadStored(ctx, refs[:]); err != nil || refs[0].node.hole == 0 {
+		return refs[0].node, err
+	}
+	return w.fill(ctx, refs[0].node)
 }
 
 func (w *writer) at(ctx context.Context, r ref) (*node, error) {
+	if r.node != nil {
+		return r.node, nil
+	}
 	if n := w.held[r.id]; n != nil {
 		return n, nil
 	}
@@ -176,7 +206,7 @@ func (w *writer) updateInner(ctx context.Context, n *node, depth int, changes []
 	switch {
 	case !changed:
 		return n, nil
-	case d.count <= leafMax:
+	case d.count <= leafMax && d.hole == 0:
 		return w.collapse(ctx, &d, depth)
 	}
 	return d.node(w.batch), nil
@@ -212,10 +242,11 @@ type draft struct {
 	hash     Hash
 	children [fanOut]NodeID
 	fresh    *[fanOut]*node
+	hole     Hole
 }
 
 func draftOf(n *node) draft {
-	d := draft{n.count, n.hash, *n.children, new([fanOut]*node)}
+	d := draft{n.count, n.hash, *n.children, new([fanOut]*node), n.hole}
 	if fresh := n.fresh.Load(); fresh != nil {
 		for i, c := range fresh {
 			if c != nil && !c.stored() {
@@ -226,19 +257,19 @@ func draftOf(n *node) draft {
 	return d
 }
 
-// replace puts a child that was just made, or the empty tree, at i.
+// replace puts another child, or the empty tree, at i.
 func (d *draft) replace(i int, old, now *node) {
 	d.count += now.count - old.count
 	d.hash = d.hash.minus(old.hash).plus(now.hash)
-	d.children[i], d.fresh[i] = 0, nil
-	if now != empty {
+	d.children[i], d.fresh[i] = now.id, nil
+	if now != empty && (now.id == 0 || !now.stored()) {
 		d.fresh[i] = now
 	}
 }
 
 func (d *draft) node(b *batch) *node {
 	n := newInner()
-	n.count, n.hash, *n.children, n.batch = d.count, d.hash, d.children, b
+	n.count, n.hash, *n.children, n.hole, n.batch = d.count, d.hash, d.children, d.hole, b
 	n.fresh.Store(d.fresh)
 	return n
 }

@@ -46,16 +46,18 @@
 //
 // # Unknown members
 //
-// A server that joins a large room learns the members later. Nothing here
-// builds such a tree yet, but its representation is reserved: the first child
-// of the root is a node of kind 3, which holds the number of the join and the
-// children that cover the members that became known meanwhile. Its hash is
-// that of a single entry made of the join's number, added to that of those
-// children, so it equals no known state. It counts as more than 32 entries, so
-// a root over it is always an inner node. Filling it in stores one row, join to
-// root of the members, and no tree changes; reading an unknown key below
-// it is an error of its own until then. A reader that does not know kind 3
-// refuses the node as corrupt, and never takes it for an empty subtree.
+// A server that joins a large room learns the members later. [Partial] begins
+// such a state, with a [Hole] in the place of the members: a number that names
+// what is unknown. Its root is a node of kind 3, an inner node at any size, of
+// which the first child has those members that are known all the same: told
+// with the join, or changed since. Reading any other member is [ErrUnknown],
+// and the hash equals that of no known state. States that differ by later
+// events share the hole.
+//
+// When the members are known, a tree of them alone is stored and told by
+// [Settings.Filled]. From then on every tree with the hole reads as if it had
+// them, with those of its own in their place, and no stored node changes. What
+// is built on such a tree has no hole.
 package statetree
 
 import (
@@ -100,6 +102,8 @@ var (
 	ErrCorrupt = errors.New("statetree: node is corrupt")
 	// ErrDropped says that a tree rests on new nodes that were never stored.
 	ErrDropped = errors.New("statetree: tree rests on nodes that were dropped")
+	// ErrUnknown says that a member lies in a hole that is not filled.
+	ErrUnknown = errors.New("statetree: the members are not known yet")
 	// ErrValue says that a change has a negative value.
 	ErrValue = errors.New("statetree: value is negative")
 )

@@ -19,13 +19,17 @@ type Loader interface {
 // at once.
 const MaxLoad = 1024
 
-// Settings are the parts of a [Store]. All are required.
+// Settings are the parts of a [Store]. All but Filled are required.
 type Settings struct {
 	Hasher Hasher
 	Loader Loader
 	// NextID returns a positive number that no node has had. It is called by
 	// many goroutines at once.
 	NextID func() NodeID
+	// Filled returns the root of the tree of just the members that belong in a
+	// hole, or false if they are not known yet. It is called by many goroutines
+	// at once, and may be nil if there are no holes.
+	Filled func(ctx context.Context, hole Hole) (members NodeID, known bool, err error)
 	// CacheBytes is about how much memory the nodes in the cache may take.
 	CacheBytes int64
 }
@@ -37,11 +41,12 @@ type Store struct {
 	loader Loader
 	nextID func() NodeID
 	cache  *cache
+	holes  holes
 }
 
 // New returns a Store with an empty cache.
 func New(s Settings) *Store {
-	return &Store{hasher: s.Hasher, loader: s.Loader, nextID: s.NextID, cache: newCache(s.CacheBytes)}
+	return &Store{hasher: s.Hasher, loader: s.Loader, nextID: s.NextID, cache: newCache(s.CacheBytes), holes: holes{ask: s.Filled}}
 }
 
 // Hasher returns the hasher that makes this store's keys.
@@ -58,9 +63,27 @@ func (s *Store) at(ctx context.Context, r ref) (*node, error) {
 	return one[0].node, err
 }
 
-// load fills in the nodes of refs: those not at hand from the cache, and the
-// rest, all together, from the loader.
+// load fills in the nodes of refs. A root with a hole is given without it, if
+// that is filled.
 func (s *Store) load(ctx context.Context, refs []ref) error {
+	if err := s.loadStored(ctx, refs); err != nil {
+		return err
+	}
+	for i := range refs {
+		if n := refs[i].node; n.hole != 0 {
+			whole, err := s.fill(ctx, n)
+			if err != nil {
+				return err
+			}
+			refs[i].node = whole
+		}
+	}
+	return nil
+}
+
+// loadStored fills in the nodes of refs as they are stored: those not at hand
+// from the cache, and the rest, all together, from the loader.
+func (s *Store) loadStored(ctx context.Context, refs []ref) error {
 	var missing []NodeID
 	for i := range refs {
 		r := &refs[i]
