@@ -13,6 +13,16 @@ type Write interface {
 	Rows(*Item)
 }
 
+// All is several writes that are stored together or not at all.
+type All []Write
+
+// Rows implements Write.
+func (all All) Rows(it *Item) {
+	for _, w := range all {
+		w.Rows(it)
+	}
+}
+
 // ColumnType is the type of a column, the same on both engines.
 type ColumnType uint8
 

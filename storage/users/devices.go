@@ -174,7 +174,7 @@ func (w RenameDevice) Rows(it *storage.Item) {
 	deviceChanged(it, w.User, w.Device)
 }
 
-// RemoveDevices removes devices of a user, with their access tokens. Those that are not there are no error.
+// RemoveDevices removes devices of a user, with their access tokens and the messages that wait for them. Those that are not there are no error.
 type RemoveDevices struct {
 	User    matrix.UserID
 	Devices []matrix.DeviceID
@@ -193,11 +193,14 @@ func (w RemoveDevices) Rows(it *storage.Item) {
 		DELETE FROM access_tokens
 		WHERE user_id = $1 AND device_id IN (SELECT key FROM json_each($2))`, w.User, set)
 	it.Exec(`
+		DELETE FROM to_device
+		WHERE user_id = $1 AND device_id IN (SELECT key FROM json_each($2))`, w.User, set)
+	it.Exec(`
 		DELETE FROM devices
 		WHERE user_id = $1 AND device_id IN (SELECT key FROM json_each($2))`, w.User, set)
 }
 
-// RemoveAllDevices removes the devices of a user, with their access tokens.
+// RemoveAllDevices removes the devices of a user, with their access tokens and the messages that wait for them.
 type RemoveAllDevices struct {
 	User matrix.UserID
 	Keep matrix.DeviceID // this one stays; empty: none
@@ -212,6 +215,7 @@ func (w RemoveAllDevices) Rows(it *storage.Item) {
 		WHERE user_id = $1 AND device_id <> $2
 		ON CONFLICT (user_id, device_id) DO UPDATE SET position = excluded.position`, w.User, w.Keep, at)
 	it.Exec(`DELETE FROM access_tokens WHERE user_id = $1 AND device_id <> $2`, w.User, w.Keep)
+	it.Exec(`DELETE FROM to_device WHERE user_id = $1 AND device_id <> $2`, w.User, w.Keep)
 	it.Exec(`DELETE FROM devices WHERE user_id = $1 AND device_id <> $2`, w.User, w.Keep)
 }
 

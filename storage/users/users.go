@@ -1,10 +1,11 @@
-// Package users is the SQL of accounts: users, devices, tokens, profiles, account data and filters.
+// Package users is the SQL of accounts: users, devices, tokens, profiles, account data, filters, and messages to devices.
 //
 // Reads are functions over a storage.Querier. Writes are values for the committer, and only package accounts makes
 // them. No secret is stored as it is: passwords come as hashes, tokens as their SHA-256.
 //
 // What others are told of is news, with these values: an AccountDatum for account data, the name of the field for a
-// profile, the []matrix.DeviceID for a device list; nil where all of it may have changed.
+// profile, the []matrix.DeviceID for a device list, the Addressees for messages to devices; nil where all of it may have
+// changed.
 package users
 
 import (

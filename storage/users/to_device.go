@@ -1,0 +1,198 @@
+package users
+
+import (
+	"context"
+	"errors"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// ErrDevicesMoved is what a SendToDevice fails with if a device that it names is gone.
+var ErrDevicesMoved = errors.New("users: a device is gone")
+
+// A ToDeviceMessage waits for a device.
+// https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging
+type ToDeviceMessage struct {
+	Position storage.Position // no other message for the device has it
+	Sender   matrix.UserID
+	Type     string
+	Content  []byte // a JSON object
+}
+
+// ToDevice returns the messages for a device in span, oldest first, at most limit.
+func ToDevice(ctx context.Context, q storage.Querier, to Address, span Span, limit int) ([]ToDeviceMessage, error) {
+	var list []ToDeviceMessage
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		var m ToDeviceMessage
+		err := rows.Scan(&m.Position, &m.Sender, &m.Type, &m.Content)
+		list = append(list, m)
+		return err
+	}, `
+		SELECT position, sender, type, content FROM to_device
+		WHERE user_id = $1 AND device_id = $2 AND position > $3 AND position <= $4
+		ORDER BY position LIMIT $5`, to.User, to.Device, span.After, span.UpTo, int64(limit))
+	return list, err
+}
+
+// HasToDevice says whether any message for a device is at a position or before it.
+func HasToDevice(ctx context.Context, q storage.Querier, to Address, upTo storage.Position) (bool, error) {
+	_, found, err := storage.One[storage.Position](ctx, q, `
+		SELECT position FROM to_device
+		WHERE user_id = $1 AND device_id = $2 AND position <= $3
+		ORDER BY position LIMIT 1`, to.User, to.Device, upTo)
+	return found, err
+}
+
+// DevicesOf returns the devices of each of some users, in order of ID. Users without any are left out.
+func DevicesOf(ctx context.Context, q storage.Querier, list []matrix.UserID) (map[matrix.UserID][]matrix.DeviceID, error) {
+	found := make(map[matrix.UserID][]matrix.DeviceID, len(list))
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		var user matrix.UserID
+		var device matrix.DeviceID
+		err := rows.Scan(&user, &device)
+		found[user] = append(found[user], device)
+		return err
+	}, `
+		SELECT user_id, device_id FROM devices
+		WHERE user_id IN (SELECT key FROM json_each($1))
+		ORDER BY user_id, device_id`, storage.Set(list...))
+	return found, err
+}
+
+// KnownToDevice returns those of some keys under which something was taken in.
+func KnownToDevice(ctx context.Context, q storage.Querier, keys []int64) (map[int64]bool, error) {
+	list, err := storage.Collect[int64](ctx, q, `
+		SELECT known_key FROM to_device_known
+		WHERE known_key IN (SELECT CAST(key AS BIGINT) FROM json_each($1))`, storage.Numbers(keys...))
+	known := make(map[int64]bool, len(list))
+	for _, k := range list {
+		known[k] = true
+	}
+	return known, err
+}
+
+// HasOldToDevice says whether anything was taken in before a time that is still known.
+func HasOldToDevice(ctx context.Context, q storage.Querier, beforeMS int64) (bool, error) {
+	_, found, err := storage.One[int64](ctx, q, `
+		SELECT known_key FROM to_device_known
+		WHERE at_ms < $1 ORDER BY at_ms LIMIT 1`, beforeMS)
+	return found, err
+}
+
+var toDeviceTable = &storage.Table{
+	Name: "to_device",
+	Columns: []storage.Column{
+		{Name: "user_id", Type: storage.Text},
+		{Name: "device_id", Type: storage.Text},
+		{Name: "position", Type: storage.BigInt},
+		{Name: "sender", Type: storage.Text},
+		{Name: "type", Type: storage.Text},
+		{Name: "content", Type: storage.Text},
+	},
+	Key:        []string{"user_id", "device_id", "position"},
+	OnConflict: storage.Fail,
+}
+
+var toDeviceKnownTable = &storage.Table{
+	Name: "to_device_known",
+	Columns: []storage.Column{
+		{Name: "known_key", Type: storage.BigInt},
+		{Name: "at_ms", Type: storage.BigInt},
+	},
+	Key:        []string{"known_key"},
+	OnConflict: storage.Fail,
+}
+
+// An Address is a device of a user.
+type Address struct {
+	User   matrix.UserID
+	Device matrix.DeviceID
+}
+
+// A Letter is what one device is sent.
+type Letter struct {
+	To      Address
+	Content []byte // a JSON object
+}
+
+// SendToDevice puts messages of one sender and type into the inboxes of devices, at one position. It fails with
+// storage.ErrDuplicate if the key is known, and with ErrDevicesMoved if a device is not there.
+type SendToDevice struct {
+	Key     int64 // of the transaction, or of the message of another server
+	Sender  matrix.UserID
+	Type    string
+	Letters []Letter // at most one for a device; may be empty
+	AtMS    int64
+}
+
+// Addressees are the users for some device of whom a message came, each once.
+type Addressees []matrix.UserID
+
+// Rows implements storage.Write.
+func (w SendToDevice) Rows(it *storage.Item) {
+	it.Insert(toDeviceKnownTable, w.Key, w.AtMS)
+	if len(w.Letters) == 0 {
+		return
+	}
+	users := w.addressees()
+	w.requireDevices(it, users)
+	at := it.News(storage.News{Kind: storage.NewsToDevice, Value: users})
+	for _, l := range w.Letters {
+		it.Insert(toDeviceTable, l.To.User, l.To.Device, at, w.Sender, w.Type, string(l.Content))
+	}
+}
+
+func (w SendToDevice) addressees() Addressees {
+	var list Addressees
+	seen := make(map[matrix.UserID]bool, len(w.Letters))
+	for _, l := range w.Letters {
+		if !seen[l.To.User] {
+			seen[l.To.User] = true
+			list = append(list, l.To.User)
+		}
+	}
+	return list
+}
+
+// requireDevices keeps messages from waiting for a device that was removed meanwhile, where they would wait for ever.
+// One that is removed in the same group takes its messages with it.
+func (w SendToDevice) requireDevices(it *storage.Item, users Addressees) {
+	pairs := make([]string, len(w.Letters))
+	for i, l := range w.Letters {
+		pairs[i] = string(l.To.User) + " " + string(l.To.Device) // a user ID has no spaces
+	}
+	it.Require(ErrDevicesMoved, `
+		SELECT 1 WHERE $3 = (
+			SELECT COUNT(*) FROM devices
+			WHERE user_id IN (SELECT key FROM json_each($1))
+			AND user_id || ' ' || device_id IN (SELECT key FROM json_each($2)))`,
+		storage.Set(users...), storage.Set(pairs...), int64(len(w.Letters)))
+}
+
+// ForgetToDevice forgets the messages for a device up to a position: the device has them.
+type ForgetToDevice struct {
+	To   Address
+	UpTo storage.Position
+}
+
+// Rows implements storage.Write.
+func (w ForgetToDevice) Rows(it *storage.Item) {
+	it.Exec(`
+		DELETE FROM to_device
+		WHERE user_id = $1 AND device_id = $2 AND position <= $3`, w.To.User, w.To.Device, w.UpTo)
+}
+
+// ForgetKnownToDevice forgets the oldest of the keys of what was taken in before a time.
+type ForgetKnownToDevice struct {
+	BeforeMS int64
+	Limit    int
+}
+
+// Rows implements storage.Write.
+func (w ForgetKnownToDevice) Rows(it *storage.Item) {
+	it.Exec(`
+		DELETE FROM to_device_known WHERE known_key IN (
+			SELECT known_key FROM to_device_known
+			WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)`, w.BeforeMS, int64(w.Limit))
+}
