@@ -1,4 +1,5 @@
-// Package accounts is the only writer of users: accounts, devices, tokens, profiles, account data and filters.
+// Package accounts is the only writer of users: accounts, devices, tokens, profiles, account data, filters, and messages
+// to devices.
 //
 // It decides who may come in (registration, login, access tokens, user-interactive authentication) and keeps what
 // users set about themselves. Secrets are never stored: passwords are bcrypt hashes, tokens are known by their SHA-256
@@ -41,6 +42,9 @@ type Settings struct {
 	// DefaultPushRules returns the content of m.push_rules for a user who never changed a rule.
 	DefaultPushRules func(matrix.UserID) []byte
 
+	// Permits returns an error if nothing is ever sent to a server. Nil: this server speaks to no others.
+	Permits func(matrix.ServerName) error
+
 	Now  func() time.Time
 	Rand io.Reader // cryptographic, safe for concurrent use
 }
@@ -75,7 +79,7 @@ func New(s Settings) (*Accounts, error) {
 	}, nil
 }
 
-// Run writes, from time to time, when devices were last used. It returns when ctx ends. What the database does not take
+// Run writes, from time to time, when devices were last used, and forgets what is old. It returns when ctx ends. What the database does not take
 // is tried again; that it has failed is told by the requests that need it.
 func (a *Accounts) Run(ctx context.Context) error {
 	ticker := time.NewTicker(seenFlushEvery)
@@ -89,6 +93,7 @@ func (a *Accounts) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 			_ = a.flushSeen(ctx)
+			_ = a.forgetKnown(ctx)
 		}
 	}
 }
