@@ -1,4 +1,4 @@
-package federation
+package federation_test
 
 import (
 	"fmt"
@@ -119,22 +119,6 @@ func TestEDUsOfADeniedServer(t *testing.T) {
 	}
 }
 
-func TestReadReceipt(t *testing.T) {
-	for raw, want := range map[string]bool{
-		`{"event_ids":["$a"],"data":{"ts":1,"thread_id":"main"}}`: true,
-		`{"event_ids":["$a","$b"]}`:                               true,
-		`{"event_ids":[]}`:                                        false,
-		`{"event_ids":["a"]}`:                                     false,
-		`{"event_ids":"$a"}`:                                      false,
-		`{"event_ids":["$a"],"data":{"ts":"x"}}`:                  false,
-		`[]`:                                                      false, `null`: false, ``: false,
-	} {
-		if _, got := readReceipt(bob, []byte(raw)); got != want {
-			t.Errorf("%s: got %v, want %v", raw, got, want)
-		}
-	}
-}
-
 func FuzzTransaction(f *testing.F) {
 	w := newWorld(f)
 	them := w.them()
@@ -150,7 +134,7 @@ func FuzzTransaction(f *testing.F) {
 			return
 		}
 		n++
-		_, err := w.api.takeTransaction(t.Context(), them.name, fmt.Sprint(n), []byte(body))
+		_, err := w.api.Intake.Take(t.Context(), them.name, fmt.Sprint(n), []byte(body))
 		if err != nil && matrix.CodeOf(err) == matrix.Unknown {
 			t.Errorf("%s: got %v, want an error that its sender can be told", body, err)
 		}

@@ -1,4 +1,4 @@
-package federation
+package federation_test
 
 import (
 	"bytes"
@@ -297,6 +297,14 @@ func flip(t testing.TB, e *event.Event) json.RawMessage {
 	must(t, err)
 	sig[7] ^= 1
 	obj, err := signing.AddSignature(e.JSON, server, id, signing.EncodeBase64(sig))
+	must(t, err)
+	return obj
+}
+
+// canonicalOf reads JSON as a canonical object.
+func canonicalOf(t testing.TB, raw []byte) []byte {
+	t.Helper()
+	obj, err := canonical.JSON(raw, canonical.Lenient)
 	must(t, err)
 	return obj
 }

@@ -1,4 +1,4 @@
-package federation
+package federation_test
 
 import (
 	"bytes"
@@ -17,6 +17,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/myelin-chat/myelin/federation/membership"
+	peerapi "github.com/myelin-chat/myelin/federation/peer"
+	"github.com/myelin-chat/myelin/federation/remote"
 
 	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/config"
@@ -43,15 +47,17 @@ var start = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 
 // A world is this server, with a network of others that publish keys.
 type world struct {
-	t         testing.TB
-	db        *storage.DB
-	ring      *keys.Ring
-	accounts  *accounts.Accounts
-	rooms     *roomserver.Server
-	ephemeral *ephemeral.Server
-	invites   *invitesFake
-	api       *API
-	handler   http.Handler
+	t            testing.TB
+	db           *storage.DB
+	ring         *keys.Ring
+	accounts     *accounts.Accounts
+	rooms        *roomserver.Server
+	ephemeral    *ephemeral.Server
+	invites      *invitesFake
+	takesInvites bool // the rooms take invites, instead of invites
+	limits       peerapi.Limits
+	api          assembled
+	handler      http.Handler
 
 	network *httptest.Server
 
@@ -111,14 +117,18 @@ func (w *world) build() {
 		DB: w.db, ServerName: us, Key: key, Profiles: w.accounts, DefaultVersion: "11", Now: w.clock, Rand: rand.Reader, Log: quiet,
 	})
 	w.invites = &invitesFake{key: key}
-	w.api = New(Settings{
-		DB: w.db, Ring: w.ring, Client: client, Accounts: w.accounts, Rooms: w.rooms, Ephemeral: w.ephemeral,
-		Invites: w.invites, Version: "1.2.3", Now: w.clock, Log: quiet,
-		Heard: func(s matrix.ServerName) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.heard = append(w.heard, s)
-		},
+	gate := &peerapi.Gate{Ring: w.ring, Client: client, Limits: w.limits, Heard: func(s matrix.ServerName) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.heard = append(w.heard, s)
+	}}
+	var invites membership.Invites = w.invites
+	if w.takesInvites {
+		invites = w.rooms
+	}
+	w.api = assemble(parts{
+		db: w.db, accounts: w.accounts, rooms: w.rooms, ephemeral: w.ephemeral, gate: gate, key: key, invites: invites,
+		remote: remote.New(remote.Settings{HTTP: client, Verifier: w.ring, Log: quiet}), now: w.clock, log: quiet,
 	})
 	w.handler = httpapi.New(httpapi.Settings{
 		APIs: []httpapi.API{{Service: config.Federating, Routes: w.api.Routes}}, Log: quiet, Now: w.clock,
@@ -131,7 +141,7 @@ func (w *world) run() (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = w.api.Run(ctx)
+		_ = w.api.inbox.Run(ctx)
 	}()
 	stop = func() {
 		cancel()
@@ -145,9 +155,7 @@ func (w *world) run() (stop func()) {
 func (w *world) settle() {
 	w.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		w.api.inbox.mu.Lock()
-		left := len(w.api.inbox.backlog.lines)
-		w.api.inbox.mu.Unlock()
+		left := w.api.inbox.Waiting()
 		if left == 0 {
 			return
 		}

@@ -1,4 +1,4 @@
-package federation
+package federation_test
 
 import (
 	"encoding/json"
@@ -22,7 +22,7 @@ func (w *world) space(children map[matrix.RoomID]string) rooms.Room {
 	must(w.t, err)
 	for child, content := range children {
 		_, err := w.rooms.SendState(w.t.Context(), by(alice), roomserver.SendState{
-			Room: id, Type: typeSpaceChild, StateKey: string(child), Content: []byte(content),
+			Room: id, Type: "m.space.child", StateKey: string(child), Content: []byte(content),
 		})
 		must(w.t, err)
 	}
@@ -92,15 +92,4 @@ func TestHierarchy(t *testing.T) {
 	w.set(open, event.TypeHistoryVisibility, `{"history_visibility":"world_readable"}`)
 	w.set(open, event.TypeJoinRules, `{"join_rule":"invite"}`)
 	w.peer("third.example", 3).get(path("v1", "hierarchy", string(open.ID))).into(new(any))
-}
-
-func TestAllowedRooms(t *testing.T) {
-	for content, want := range map[string]int{
-		`{}`: 0, `{"allow":{}}`: 0, `{"allow":[]}`: 0, `{"allow":[{}]}`: 0, `{"allow":[{"type":"m.room_membership"}]}`: 0,
-		`{"allow":[{"room_id":"!a:b","type":"m.room_membership"},{"room_id":"a","type":"m.room_membership"}]}`: 1,
-	} {
-		if got := allowedRooms([]byte(content)); len(got) != want {
-			t.Errorf("%s: got %v, want %d", content, got, want)
-		}
-	}
 }

@@ -19,11 +19,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/myelin-chat/myelin/federation/network"
+	peerapi "github.com/myelin-chat/myelin/federation/peer"
+
 	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/pushrules"
-	"github.com/myelin-chat/myelin/federation"
 	"github.com/myelin-chat/myelin/federation/keys"
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/httpapi"
@@ -111,7 +113,7 @@ type house struct {
 	rooms    *roomserver.Server
 	ring     *keys.Ring
 	remote   *remote.Client
-	network  *federation.Network
+	network  *network.Network
 	door     *listener
 
 	mu     sync.Mutex
@@ -150,18 +152,18 @@ func (w *town) houseOn(name matrix.ServerName, db *storage.DB) *house {
 		DefaultPushRules: pushrules.DefaultContent, Now: time.Now, Rand: rand.Reader,
 	})
 	check()
-	h.remote = remote.New(remote.Settings{HTTP: client, Verifier: federation.Verifier{Ring: h.ring}, Log: quiet})
+	h.remote = remote.New(remote.Settings{HTTP: client, Verifier: h.ring, Log: quiet})
 	h.rooms = roomserver.New(roomserver.Settings{
-		DB: db, ServerName: name, Key: h.key, Profiles: h.accounts, Remote: federation.NewRooms(h.remote),
+		DB: db, ServerName: name, Key: h.key, Profiles: h.accounts, Remote: network.NewRooms(h.remote),
 		DefaultVersion: "12", Now: time.Now, Rand: rand.Reader, Log: quiet,
 	})
-	h.network = federation.NewNetwork(federation.NetworkSettings{Rooms: h.rooms, Remote: h.remote, Key: h.key, Now: time.Now})
 	eph, err := ephemeral.New(ephemeral.Settings{Bus: noBus{}, Now: time.Now, Boot: "one", Log: quiet})
 	check()
-	api := federation.New(federation.Settings{
-		DB: db, Ring: h.ring, Client: client, Accounts: h.accounts, Rooms: h.rooms, Network: h.network, Ephemeral: eph, Invites: h.rooms,
-		Version: "1", Now: time.Now, Log: quiet,
+	api := assemble(parts{
+		db: db, accounts: h.accounts, rooms: h.rooms, ephemeral: eph, invites: h.rooms, remote: h.remote, key: h.key,
+		gate: &peerapi.Gate{Ring: h.ring, Client: client}, now: time.Now, log: quiet,
 	})
+	h.network = api.network
 	h.door = w.settle(string(name), h.watched(httpapi.New(httpapi.Settings{
 		APIs: []httpapi.API{{Service: config.Federating, Routes: api.Routes}}, Log: quiet, Now: time.Now,
 	}).Handler()))

@@ -1,4 +1,4 @@
-package federation
+package federation_test
 
 import (
 	"fmt"
@@ -6,30 +6,31 @@ import (
 	"testing"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/federation/audience"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// listener tells whom the audience of a world is.
-type listener struct {
+// audienceOf tells whom the audience of a world is.
+type audienceOf struct {
 	*world
-	audience *Audience
+	audience *audience.Rooms
 }
 
-func newListener(t testing.TB) listener {
+func newAudience(t testing.TB) audienceOf {
 	w := newWorld(t)
-	return listener{w, NewAudience(w.db, w.rooms)}
+	return audienceOf{w, audience.NewRooms(w.db, w.rooms)}
 }
 
 // owes checks to whom an event is owed, by what is remembered and by an audience that remembers nothing.
-func (l listener) owes(room rooms.Room, what string, id matrix.EventID, want ...matrix.ServerName) {
+func (l audienceOf) owes(room rooms.Room, what string, id matrix.EventID, want ...matrix.ServerName) {
 	l.t.Helper()
 	ev := l.stored(room, id)
 	if ev == nil {
 		l.t.Fatalf("%s: %s is not stored", what, id)
 	}
-	for _, a := range []*Audience{l.audience, NewAudience(l.db, l.rooms)} {
+	for _, a := range []*audience.Rooms{l.audience, audience.NewRooms(l.db, l.rooms)} {
 		got, err := a.Owed(l.t.Context(), ev)
 		got = slices.DeleteFunc(slices.Clone(got), func(s matrix.ServerName) bool { return s == us })
 		if err != nil || !slices.Equal(got, want) {
@@ -38,7 +39,7 @@ func (l listener) owes(room rooms.Room, what string, id matrix.EventID, want ...
 	}
 }
 
-func (l listener) serversOf(room rooms.Room, want ...matrix.ServerName) {
+func (l audienceOf) serversOf(room rooms.Room, want ...matrix.ServerName) {
 	l.t.Helper()
 	got, err := l.audience.Servers(l.t.Context(), room.ID)
 	if err != nil || !slices.Equal(got, want) {
@@ -47,7 +48,7 @@ func (l listener) serversOf(room rooms.Room, want ...matrix.ServerName) {
 }
 
 // member is the event that made a user's present membership.
-func (l listener) member(room rooms.Room, user matrix.UserID) matrix.EventID {
+func (l audienceOf) member(room rooms.Room, user matrix.UserID) matrix.EventID {
 	l.t.Helper()
 	state, err := l.rooms.Current(l.t.Context(), room.ID)
 	must(l.t, err)
@@ -57,7 +58,7 @@ func (l listener) member(room rooms.Room, user matrix.UserID) matrix.EventID {
 }
 
 func TestOwed(t *testing.T) {
-	l := newListener(t)
+	l := newAudience(t)
 	them, third := l.them(), l.peer("third.example", 3)
 	room := l.room("shared")
 	carol := matrix.UserID("@bob:third.example") // who joins for a peer is called bob
@@ -90,7 +91,7 @@ func TestOwed(t *testing.T) {
 }
 
 func TestOwedToWhoWaitsOutside(t *testing.T) {
-	l := newListener(t)
+	l := newAudience(t)
 	them := l.them()
 	room := l.room("shared", roomserver.InitialState{Type: event.TypeJoinRules, Content: []byte(`{"join_rule":"knock"}`)})
 	knock := them.member(room, event.Knock)
@@ -104,7 +105,7 @@ func TestOwedToWhoWaitsOutside(t *testing.T) {
 }
 
 func TestOwedByACL(t *testing.T) {
-	l := newListener(t)
+	l := newAudience(t)
 	them, third := l.them(), l.peer("third.example", 3)
 	room := l.room("shared")
 	them.join(room)
@@ -119,7 +120,7 @@ func TestOwedByACL(t *testing.T) {
 }
 
 func TestSharing(t *testing.T) {
-	l := newListener(t)
+	l := newAudience(t)
 	them, third := l.them(), l.peer("third.example", 3)
 	them.join(l.room("shared"))
 	left := l.room("shared")
@@ -142,19 +143,9 @@ func TestSharing(t *testing.T) {
 	}
 }
 
-func TestAudienceForgets(t *testing.T) {
-	a := NewAudience(nil, nil)
-	for num := range int64(maxResidents + 10) {
-		a.residents(num)
-	}
-	if len(a.known) != maxResidents {
-		t.Errorf("%d rooms are remembered, want %d", len(a.known), maxResidents)
-	}
-}
-
 // BenchmarkOwed measures a message to a room of many servers.
 func BenchmarkOwed(b *testing.B) {
-	l := newListener(b)
+	l := newAudience(b)
 	room := l.room("shared")
 	for i := range 50 {
 		l.peer(matrix.ServerName(fmt.Sprintf("s%d.example", i)), byte(i+5)).join(room)

@@ -1,8 +1,10 @@
-package federation
+package federation_test
 
 import (
 	"strings"
 	"testing"
+
+	peerapi "github.com/myelin-chat/myelin/federation/peer"
 
 	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/federation/remote"
@@ -56,30 +58,28 @@ func TestCVE_2024_6301_WhoAsks(t *testing.T) {
 func TestBodyLimits(t *testing.T) {
 	w := newWorld(t)
 	them := w.them()
-	long := []byte(`{"x":"` + strings.Repeat("x", maxQueryBytes) + `"}`)
+	long := []byte(`{"x":"` + strings.Repeat("x", 64<<10) + `"}`)
 	them.post(path("v1", "publicRooms"), long).fails(413, matrix.TooLarge)
 	w.ask("POST", "/_matrix/key/v2/query", long, "").fails(413, matrix.TooLarge)
 	them.post(path("v1", "user", "keys", "query"), []byte(`{"device_keys":`)).fails(400, matrix.NotJSON)
 	// Before somebody claims to ask, nothing of the body is read.
-	w.ask("PUT", path("v1", "send", "1"), []byte(strings.Repeat("x", maxTransactionBytes)), "").fails(401, matrix.Unauthorized)
+	w.ask("PUT", path("v1", "send", "1"), []byte(strings.Repeat("x", 16<<20)), "").fails(401, matrix.Unauthorized)
 }
 
 func TestRateLimits(t *testing.T) {
 	w := newWorld(t)
 	them := w.them()
-	w.api.limits.Read = httpapi.NewLimit(config.Limit{PerSecond: 1, Burst: 2}, w.clock)
-	w.handler = httpapi.New(httpapi.Settings{
-		APIs: []httpapi.API{{Service: config.Federating, Routes: w.api.Routes}}, Now: w.clock,
-	}).Handler()
+	w.limits.Read = httpapi.NewLimit(config.Limit{PerSecond: 1, Burst: 2}, w.clock)
+	w.build()
 	uri := path("v1", "query", "profile") + "?user_id=@alice:us.example"
 	them.get(uri).into(new(any))
 	them.get(uri).into(new(any))
 	them.get(uri).fails(429, matrix.LimitExceeded)
 	w.peer("other.example", 3).get(uri).into(new(any))
-	if got := NewLimits(config.RateLimits{}, w.clock); got != (Limits{}) {
+	if got := peerapi.NewLimits(config.RateLimits{}, w.clock); got != (peerapi.Limits{}) {
 		t.Errorf("limits that are off: got %+v, want none", got)
 	}
-	if got := NewLimits(config.RateLimits{Enabled: true}, w.clock); got.Transaction == nil || got.Address == nil {
+	if got := peerapi.NewLimits(config.RateLimits{Enabled: true}, w.clock); got.Transaction == nil || got.Address == nil {
 		t.Errorf("limits that are on: got %+v, want all", got)
 	}
 }

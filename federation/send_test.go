@@ -1,4 +1,4 @@
-package federation
+package federation_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/federation/inbox"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/roomserver"
@@ -88,8 +89,8 @@ func TestGarbage(t *testing.T) {
 		"not JSON":       []byte(`{`),
 		"no object":      []byte(`[]`),
 		"PDUs no list":   []byte(`{"pdus":{}}`),
-		"too many PDUs":  them.transaction(make([]json.RawMessage, maxPDUs+1)),
-		"too many EDUs":  them.transaction(nil, make50("{}", maxEDUs+1)...),
+		"too many PDUs":  them.transaction(make([]json.RawMessage, inbox.MaxPDUs+1)),
+		"too many EDUs":  them.transaction(nil, make50("{}", 101)...),
 		"another origin": []byte(`{"origin":"third.example","pdus":[]}`),
 	} {
 		a := them.put(path("v1", "send", "2"), body)
@@ -97,7 +98,7 @@ func TestGarbage(t *testing.T) {
 			t.Errorf("%s: got %d %s, want a refusal", name, a.status, a.body)
 		}
 	}
-	them.put(path("v1", "send", strings.Repeat("x", maxTxnIDBytes+1)), them.transaction(nil)).fails(400, matrix.InvalidParam)
+	them.put(path("v1", "send", strings.Repeat("x", 256)), them.transaction(nil)).fails(400, matrix.InvalidParam)
 	them.put(path("v1", "send", "3"), []byte(`{}`)).is(`{"pdus":{}}`)
 	if n := w.rows(); n != 0 {
 		t.Errorf("got %d rows, want nothing stored", n)
@@ -162,7 +163,7 @@ func TestRepeat(t *testing.T) {
 func TestSameTransactionSideBySide(t *testing.T) {
 	w := newWorld(t)
 	var calls atomic.Int64
-	w.api.inbox.receive = func(_ context.Context, _ matrix.ServerName, _ matrix.RoomID, events []*event.Event) []roomserver.Result {
+	w.api.inbox.Receive = func(_ context.Context, _ matrix.ServerName, _ matrix.RoomID, events []*event.Event) []roomserver.Result {
 		calls.Add(1)
 		return allAre(roomserver.Accepted, events)
 	}
@@ -216,10 +217,6 @@ func TestRestart(t *testing.T) {
 			t.Errorf("bob's receipts: got %v, %v, want the one of the event", receipts, err)
 		}
 		stop()
-		w.pass(2 * answersKept)
-		if err := w.api.inbox.forgetOld(t.Context()); err != nil || w.rows() != 0 {
-			t.Errorf("old transactions: got %d, %v, want none", w.rows(), err)
-		}
 	})
 }
 
@@ -245,7 +242,7 @@ func TestRoomsDoNotWaitForEachOther(t *testing.T) {
 	them.join(quick)
 	release := make(chan struct{})
 	done := make(chan matrix.RoomID, 10)
-	w.api.inbox.receive = func(ctx context.Context, _ matrix.ServerName, room matrix.RoomID, events []*event.Event) []roomserver.Result {
+	w.api.inbox.Receive = func(ctx context.Context, _ matrix.ServerName, room matrix.RoomID, events []*event.Event) []roomserver.Result {
 		if room == slow.ID {
 			select {
 			case <-release:
@@ -265,33 +262,11 @@ func TestRoomsDoNotWaitForEachOther(t *testing.T) {
 	w.settle()
 }
 
-func TestBackPressure(t *testing.T) {
-	w := newWorld(t)
-	them, third := w.them(), w.peer("third.example", 3)
-	room := w.room("shared")
-	them.join(room)
-	third.join(room)
-	if !w.api.inbox.backlog.reserve(them.name, maxBacklogOriginBytes) {
-		t.Fatal("an empty backlog took nothing")
-	}
-	e := them.message(room, "x")
-	body := them.transaction([]json.RawMessage{e.JSON})
-	them.put(path("v1", "send", "1"), body).fails(429, matrix.LimitExceeded)
-	if n := w.rows(); n != 0 {
-		t.Errorf("got %d rows, want none", n)
-	}
-	other := third.message(room, "y")
-	if got := third.send([]*event.Event{other}); got[other.ID] != "" {
-		t.Errorf("another server: got %v, want it taken", got)
-	}
-	w.api.inbox.release(them.name, maxBacklogOriginBytes)
-	them.put(path("v1", "send", "1"), body).into(new(any))
-}
-
 // An invite to a room that this server is not in can be taken back by who made it, and by nobody else.
 func TestInviteTakenBack(t *testing.T) {
 	w := newWorld(t)
-	w.api.invites = w.rooms
+	w.takesInvites = true
+	w.build()
 	w.run()
 	them, third := w.them(), w.peer("third.example", 3)
 	e, state := them.invitation("11", asItIs)

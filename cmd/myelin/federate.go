@@ -8,10 +8,21 @@ import (
 
 	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/federation"
+	"github.com/myelin-chat/myelin/federation/access"
+	"github.com/myelin-chat/myelin/federation/audience"
+	"github.com/myelin-chat/myelin/federation/history"
+	"github.com/myelin-chat/myelin/federation/inbox"
+	"github.com/myelin-chat/myelin/federation/intake"
 	"github.com/myelin-chat/myelin/federation/keys"
+	"github.com/myelin-chat/myelin/federation/membership"
+	"github.com/myelin-chat/myelin/federation/network"
 	"github.com/myelin-chat/myelin/federation/outbox"
+	"github.com/myelin-chat/myelin/federation/peer"
+	"github.com/myelin-chat/myelin/federation/query"
 	"github.com/myelin-chat/myelin/federation/remote"
+	"github.com/myelin-chat/myelin/federation/spaces"
 	"github.com/myelin-chat/myelin/httpapi"
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/outbound"
 )
 
@@ -21,10 +32,11 @@ type others struct {
 	ring   *keys.Ring
 	ask    *remote.Client
 
-	network *federation.Network
+	network *network.Network
 	outbox  *outbox.Outbox
-	herald  *federation.Herald
-	api     *federation.API
+	herald  *audience.Herald
+	inbox   *inbox.Inbox
+	api     federation.API
 }
 
 // openNetwork makes what rooms need of others.
@@ -46,7 +58,7 @@ func (p *parts) openNetwork(ctx context.Context) (err error) {
 		DB: p.db, Client: o.client, ServerName: c.ServerName, Key: p.key, KeyServers: c.Federation.KeyServers,
 		Now: time.Now, Log: p.log,
 	})
-	o.ask = remote.New(remote.Settings{HTTP: o.client, Verifier: federation.Verifier{Ring: o.ring}, Log: p.log})
+	o.ask = remote.New(remote.Settings{HTTP: o.client, Verifier: o.ring, Log: p.log})
 	p.others = o
 	return err
 }
@@ -57,11 +69,9 @@ func (p *parts) joinNetwork(context.Context) error {
 	if o == nil {
 		return nil
 	}
-	o.network = federation.NewNetwork(federation.NetworkSettings{
-		Rooms: p.rooms, Remote: o.ask, Key: p.key, Now: time.Now,
-	})
+	o.network = network.New(network.Settings{Rooms: p.rooms, Remote: o.ask, Key: p.key, Now: time.Now})
 	o.outbox = outbox.New(outbox.Settings{
-		DB: p.db, ServerName: p.config.ServerName, Rooms: federation.NewAudience(p.db, p.rooms),
+		DB: p.db, ServerName: p.config.ServerName, Rooms: audience.NewRooms(p.db, p.rooms),
 		Sender: outbox.HTTP(o.client), Log: p.log,
 	})
 	stop, err := onMoved(p.bus, o.outbox.Wake)
@@ -69,15 +79,42 @@ func (p *parts) joinNetwork(context.Context) error {
 		return err
 	}
 	p.onClose(stop)
-	o.herald = federation.NewHerald(federation.HeraldSettings{
+	o.herald = audience.NewHerald(audience.HeraldSettings{
 		Ephemeral: p.ephemeral, Outbox: o.outbox, ServerName: p.config.ServerName, Now: time.Now, Log: p.log,
 	})
-	o.api = federation.New(federation.Settings{
-		DB: p.db, Ring: o.ring, Client: o.client, Accounts: p.accounts, Rooms: p.rooms, Network: o.network, Invites: p.rooms,
-		Ephemeral: p.ephemeral, Limits: federation.NewLimits(p.config.RateLimits, time.Now), Heard: o.outbox.Heard,
-		Version: version, Now: time.Now, Log: p.log,
+	o.inbox = inbox.New(inbox.Settings{
+		DB: p.db, Receive: p.rooms.Receive, SetReceipt: p.rooms.SetReceipt, Now: time.Now, Log: p.log,
 	})
+	p.answerOthers()
 	return nil
+}
+
+// answerOthers makes what other servers call.
+func (p *parts) answerOthers() {
+	o := p.others
+	may := access.New(p.db, p.rooms)
+	gate := &peer.Gate{
+		Ring: o.ring, Client: o.client, Limits: peer.NewLimits(p.config.RateLimits, time.Now), Heard: o.outbox.Heard,
+	}
+	o.api = federation.API{
+		Query: query.New(query.Settings{
+			DB: p.db, Users: p.accounts, Rooms: p.rooms, Ring: o.ring, Gate: gate, Version: version,
+		}),
+		History: history.New(history.Settings{DB: p.db, Rooms: p.rooms, Access: may, Gate: gate, Now: time.Now}),
+		Spaces:  spaces.New(spaces.Settings{DB: p.db, Rooms: p.rooms, Access: may, Gate: gate}),
+		Membership: membership.New(membership.Settings{
+			Rooms: p.rooms, Invites: p.rooms, Ring: o.ring, Remote: o.ask, Access: may, Gate: gate, Log: p.log,
+			UserExists: p.userExists, InviteByAddress: o.network.InviteByAddress,
+		}),
+		Intake: intake.New(intake.Settings{
+			Rooms: p.rooms, Ephemeral: p.ephemeral, Ring: o.ring, Access: may, Inbox: o.inbox, Gate: gate,
+		}),
+	}
+}
+
+func (p *parts) userExists(ctx context.Context, user matrix.UserID) error {
+	_, err := p.accounts.Profile(ctx, user)
+	return err
 }
 
 // routes are what other servers call.
@@ -93,7 +130,7 @@ func (o *others) running() stage {
 	if o == nil {
 		return nil
 	}
-	return stage{o.api.Run, o.outbox.Run, o.herald.Run}
+	return stage{o.inbox.Run, o.outbox.Run, o.herald.Run}
 }
 
 // collectors are the counts that tell how it goes with other servers.
@@ -115,6 +152,6 @@ func (o *others) collectors() []prometheus.Collector {
 		gauge("unread_positions", "Positions of the log that were not looked at for other servers yet.",
 			func() int { return o.outbox.Counts().Unread }),
 		gauge("waiting_rooms", "Rooms for which something waits that other servers have sent.",
-			func() int { return o.api.Waiting() }),
+			func() int { return o.inbox.Waiting() }),
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/myelin-chat/myelin/bus"
 	"github.com/myelin-chat/myelin/clientapi"
 	"github.com/myelin-chat/myelin/config"
-	"github.com/myelin-chat/myelin/federation"
+	"github.com/myelin-chat/myelin/federation/network"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/roomserver"
@@ -108,7 +108,7 @@ func (p *parts) makeServers(context.Context) (err error) {
 		DefaultVersion: p.config.DefaultRoomVersion, Now: time.Now, Rand: rand.Reader, Log: p.log,
 	}
 	if p.others != nil {
-		settings.Remote = federation.NewRooms(p.others.ask)
+		settings.Remote = network.NewRooms(p.others.ask)
 	}
 	p.rooms = roomserver.New(settings)
 	return nil

@@ -52,6 +52,11 @@ type Object struct {
 	AtMS   int64 // when it was signed; 0: its key may be from any time
 }
 
+// VerifyObject checks one object, signed at a time in milliseconds; 0: at any. It makes a Ring a remote.Verifier.
+func (r *Ring) VerifyObject(ctx context.Context, obj []byte, by matrix.ServerName, atMS int64) error {
+	return r.VerifyObjects(ctx, []Object{{JSON: obj, Server: by, AtMS: atMS}})[0]
+}
+
 // VerifyObjects does for objects what VerifyEvents does for events.
 // https://spec.matrix.org/v1.19/appendices/#checking-for-a-signature
 func (r *Ring) VerifyObjects(ctx context.Context, objects []Object) []error {

@@ -64,3 +64,12 @@ func (e *Event) At(p storage.Position) *Event {
 	placed.Position, placed.Order = p, Order{Anchor: p}
 	return &placed
 }
+
+// Texts returns the JSON of events, as they were signed.
+func Texts(events []*Event) [][]byte {
+	list := make([][]byte, len(events))
+	for i, e := range events {
+		list[i] = e.JSON
+	}
+	return list
+}

@@ -1,0 +1,159 @@
+package inbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/servers"
+	"github.com/myelin-chat/myelin/storage/storagetest"
+)
+
+// What memory has let go of is read again when the room comes to it.
+func TestReload(t *testing.T) {
+	d := newDesk(t, sqlite(t))
+	a, b := d.message(here), d.message("!there:us.example")
+	d.stage(here, []*event.Event{a}, Receipt{User: bob, Event: a.ID, TS: 5})
+	d.stage("!there:us.example", []*event.Event{b})
+	for _, l := range d.backlog.lines {
+		for _, p := range l.parcels {
+			d.backlog.held -= p.bytes
+			p.events, p.receipts, p.loaded, p.bytes = nil, nil, false, 0
+		}
+	}
+	d.run()
+	d.settle()
+	if !d.has(a) || !d.has(b) {
+		t.Error("an event is not in its room")
+	}
+	if len(d.receipts) != 1 || d.receipts[0].Event != a.ID || d.receipts[0].TS != 5 {
+		t.Errorf("receipts: got %v, want one", d.receipts)
+	}
+	if d.backlog.held != 0 || d.backlog.bytes != 0 {
+		t.Errorf("got %d bytes held, %d waiting, want none", d.backlog.held, d.backlog.bytes)
+	}
+}
+
+// A staged row that makes no sense keeps nobody waiting.
+func TestStagedNonsense(t *testing.T) {
+	d := newDesk(t, sqlite(t))
+	for i, work := range []string{
+		`x`, `{"rooms":1}`, `{"rooms":[]}`, `{"rooms":[{"room_id":"!r:a","room_version":"99"}]}`,
+		`{"rooms":[{"room_id":"!r:a","room_version":"11","pdus":[{}]}]}`,
+	} {
+		_, err := d.db.Commit(t.Context(), servers.StagedTransaction{
+			Num: d.db.NextNumber(), Origin: them, ID: fmt.Sprint(i), Answer: []byte(`{}`), Work: []byte(work),
+		})
+		must(t, err)
+	}
+	d.build(d.take)
+	must(t, d.load(t.Context()))
+	if n := len(d.backlog.lines); n != 0 {
+		t.Errorf("got %d rooms with work, want none", n)
+	}
+	waitFor(t, "the end of the work", func() bool { return d.staged() == 0 })
+}
+
+// A transaction that was taken in by this run is not taken up as one of the run before.
+func TestLoadLeavesNewOnes(t *testing.T) {
+	d := newDesk(t, sqlite(t))
+	d.stage(here, []*event.Event{d.message(here)})
+	must(t, d.load(t.Context()))
+	if n := len(d.backlog.lines[here].parcels); n != 1 {
+		t.Errorf("got %d parcels, want 1", n)
+	}
+}
+
+// What was staged is there after a crash, and forgotten some time after it is done.
+func TestRestart(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		d := newDesk(t, db)
+		e := d.message(here)
+		d.stage(here, []*event.Event{e})
+		d.build(d.take) // the process that was there is gone
+		stop := d.run()
+		waitFor(t, "the event", func() bool { return d.has(e) })
+		waitFor(t, "the end of the work", func() bool { return d.staged() == 0 })
+		stop()
+		if n := d.rows(); n != 1 {
+			t.Errorf("got %d rows, want the answer kept", n)
+		}
+		d.pass(2 * answersKept)
+		if err := d.forgetOld(t.Context()); err != nil || d.rows() != 0 {
+			t.Errorf("old transactions: got %d, %v, want none", d.rows(), err)
+		}
+	})
+}
+
+// Of one server that sends more than is worked off, no more is taken; of others it is.
+func TestBackPressure(t *testing.T) {
+	d := newDesk(t, sqlite(t))
+	if !d.backlog.reserve(them, maxBacklogOriginBytes) {
+		t.Fatal("an empty backlog took nothing")
+	}
+	v, _ := event.VersionOf("11")
+	in := Transaction{
+		Origin: them, ID: "1", Answer: []byte(`{}`), Items: []Item{{Room: here, Version: v, Events: []*event.Event{d.message(here)}}},
+	}
+	if _, err := d.Stage(t.Context(), in); matrix.CodeOf(err) != matrix.LimitExceeded || d.rows() != 0 {
+		t.Errorf("got %v, %d rows, want %s and nothing stored", err, d.rows(), matrix.LimitExceeded)
+	}
+	other := in
+	other.Origin = "third.example"
+	_, err := d.Stage(t.Context(), other)
+	must(t, err)
+	d.release(them, maxBacklogOriginBytes)
+	_, err = d.Stage(t.Context(), in)
+	must(t, err)
+}
+
+func TestWorkIsReadAsItWasWritten(t *testing.T) {
+	d := newDesk(t, sqlite(t))
+	v, _ := event.VersionOf("11")
+	good := d.message(here)
+	receipts := []Receipt{{User: bob, Event: good.ID, TS: 1}}
+	in := Transaction{Items: []Item{
+		{Room: here, Version: v, Events: []*event.Event{good, d.message(here)}, Receipts: receipts},
+		{Room: "!empty:a"}, {Room: `!"odd:a`, Version: v, Receipts: receipts},
+	}}
+	var work stagedWork
+	must(t, json.Unmarshal(in.work(), &work))
+	if len(work.Rooms) != 2 || len(in.parcels()) != 2 {
+		t.Fatalf("got %d rooms, want 2", len(work.Rooms))
+	}
+	p, err := work.Rooms[0].read()
+	must(t, err)
+	if len(p.events) != 2 || p.events[0].ID != good.ID || string(p.events[0].JSON) != string(good.JSON) || p.receipts[0] != receipts[0] || work.Rooms[1].RoomID != `!"odd:a` {
+		t.Errorf("got %+v, want what was written", p)
+	}
+	if (Transaction{}).work() != nil {
+		t.Error("no work: got some")
+	}
+}
+
+// A transaction whose row is there already is answered as it was.
+func TestStagedTwice(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		d := newDesk(t, db)
+		v, _ := event.VersionOf("11")
+		in := Transaction{
+			Origin: them, ID: "1", Answer: []byte(`{"first":true}`),
+			Items: []Item{{Room: here, Version: v, Events: []*event.Event{d.message(here)}}},
+		}
+		for _, answer := range []string{`{"first":true}`, `{"first":false}`} {
+			in.Answer = []byte(answer)
+			got, err := d.Stage(t.Context(), in)
+			if err != nil || string(got) != `{"first":true}` {
+				t.Errorf("got %s, %v, want the answer of the first time", got, err)
+			}
+			d.pass(time.Second)
+		}
+		if n := d.rows(); n != 1 || d.backlog.bytes == 0 {
+			t.Errorf("got %d rows, want 1", n)
+		}
+	})
+}

@@ -1,0 +1,86 @@
+package network
+
+import (
+	"context"
+	"errors"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/federation/remote"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver"
+)
+
+// Join takes a user of ours into a room: if this server is in it, at once; else through the servers that via names, or
+// that this server thinks are in it. A restricted room that nobody here can let the user into is tried through others.
+// https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias
+func (n *Network) Join(ctx context.Context, by matrix.Requester, in roomserver.JoinRoom, via []matrix.ServerName) error {
+	standing, err := n.joinHere(ctx, by, in)
+	if !isElsewhere(err) {
+		return err
+	}
+	if by.Guest {
+		return matrix.Errorf(matrix.GuestAccessForbidden, "guests join rooms only that this server is in")
+	}
+	ctx, cancel := detached(ctx, visitTimeout)
+	defer cancel()
+	done, turnErr := n.turns.take(ctx, in.Room)
+	if turnErr != nil {
+		return turnErr
+	}
+	defer done()
+	if errors.Is(err, errNotHere) {
+		// Another may have brought the room meanwhile.
+		if standing, err = n.joinHere(ctx, by, in); !isElsewhere(err) {
+			return err
+		}
+	}
+	v, beginErr := n.begin(ctx, by, plan{in: in, membership: event.Join, standing: standing, via: via})
+	switch {
+	case beginErr != nil && errors.Is(err, errNotHere):
+		return beginErr
+	case beginErr != nil:
+		return err // nobody else is there to ask
+	}
+	return v.each(ctx, func(ctx context.Context, s matrix.ServerName) error { return n.joinThrough(ctx, v, s) })
+}
+
+var errNotHere = errors.New("this server is not in the room")
+
+// joinHere joins a room that this server is in.
+func (n *Network) joinHere(ctx context.Context, by matrix.Requester, in roomserver.JoinRoom) (roomserver.Standing, error) {
+	standing, err := n.rooms.Standing(ctx, by.User, in.Room)
+	switch {
+	case err != nil:
+		return standing, err
+	case !standing.Resident:
+		return standing, errNotHere
+	}
+	return standing, n.rooms.JoinWith(ctx, by, in)
+}
+
+// isElsewhere says whether a join that failed here may succeed through another server.
+// https://spec.matrix.org/v1.19/server-server-api/#restricted-rooms
+func isElsewhere(err error) bool {
+	code := matrix.CodeOf(err)
+	return errors.Is(err, errNotHere) || code == matrix.UnableToAuthoriseJoin || code == matrix.UnableToGrantJoin
+}
+
+// joinThrough joins through one server.
+// https://spec.matrix.org/v1.19/server-server-api/#joining-rooms
+func (n *Network) joinThrough(ctx context.Context, v visit, s matrix.ServerName) error {
+	template, err := n.remote.MakeJoin(ctx, v.at(s))
+	if err != nil {
+		return err
+	}
+	join, err := n.event(v, template)
+	if err != nil {
+		return err
+	}
+	answer, err := n.remote.SendJoin(ctx, s, remote.JoinRequest{Join: join})
+	if err != nil {
+		return err
+	}
+	return n.rooms.Adopt(ctx, roomserver.JoinAnswer{
+		Room: v.room, Version: join.Version, Join: answer.Join, State: answer.State, AuthChain: answer.AuthChain,
+	})
+}

@@ -1,0 +1,211 @@
+package network_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/myelin-chat/myelin/config"
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/federation/keys"
+	"github.com/myelin-chat/myelin/federation/network"
+	"github.com/myelin-chat/myelin/federation/remote"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage/rooms"
+	"github.com/myelin-chat/myelin/storage/storagetest"
+)
+
+const peer = matrix.ServerName("peer.example")
+
+// peerNetwork leads every name to one server.
+type peerNetwork struct{ to net.Addr }
+
+func (peerNetwork) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.MustParseAddr("8.0.0.1")}, nil
+}
+
+func (peerNetwork) LookupSRV(_ context.Context, _, _, name string) (string, []*net.SRV, error) {
+	return "", nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+}
+
+func (n peerNetwork) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	if to.Port() != 8448 {
+		return nil, errors.New("connection refused")
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", n.to.String())
+}
+
+func peerKey(t *testing.T, seed byte) signing.Key {
+	t.Helper()
+	k, err := signing.NewKey("ed25519:k", bytes.Repeat([]byte{seed}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// peerKeys is what the peer publishes.
+func peerKeys(t *testing.T, key signing.Key) []byte {
+	t.Helper()
+	obj, err := canonical.Marshal(map[string]any{
+		"server_name": peer, "valid_until_ts": time.Now().Add(time.Hour).UnixMilli(), "old_verify_keys": map[string]any{},
+		"verify_keys": map[signing.KeyID]any{key.ID(): map[string]string{"key": signing.EncodeBase64(key.Public())}},
+	})
+	if err == nil {
+		obj, err = signing.SignJSON(obj, peer, key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return obj
+}
+
+// newRemote makes the remote of a server whose only peer answers with script, beside its keys.
+func newRemote(t *testing.T, script http.HandlerFunc) (network.Rooms, *keys.Ring) {
+	t.Helper()
+	document := peerKeys(t, peerKey(t, 2))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/.well-known/matrix/server":
+			rw.WriteHeader(404)
+		case "/_matrix/key/v2/server":
+			rw.Write(document)
+		default:
+			script(rw, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	net := peerNetwork{to: server.Listener.Addr()}
+	client, err := outbound.New(outbound.Settings{
+		Federation: config.Federation{Enabled: true, InsecureSkipVerify: true}, ServerName: "us.example", Key: peerKey(t, 1),
+		Resolver: net, Connect: net.connect,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	ring, err := keys.New(t.Context(), keys.Settings{
+		DB: storagetest.Open(t, storagetest.SQLite), Client: client, ServerName: "us.example", Key: peerKey(t, 1),
+		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier := ring
+	log := slog.New(slog.DiscardHandler)
+	return network.NewRooms(remote.New(remote.Settings{HTTP: client, Verifier: verifier, Log: log})), verifier
+}
+
+// peerEvents are two events of a room, of which the second has the signature of another key.
+func peerEvents(t *testing.T, v *event.Version) (good, bad *event.Event) {
+	t.Helper()
+	made := make([]*event.Event, 2)
+	for i := range made {
+		var err error
+		made[i], err = event.Build(v, event.Proto{
+			Type: event.TypeMessage, RoomID: "!r:peer.example", Sender: matrix.UserID("@u:" + peer), Content: []byte(`{}`),
+			PrevEvents: []matrix.EventID{"$p"}, AuthEvents: []matrix.EventID{"$a"}, Depth: int64(i + 2),
+			OriginServerTS: time.Now().UnixMilli(),
+		}, peer, peerKey(t, byte(2+i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return made[0], made[1]
+}
+
+func TestRooms(t *testing.T) {
+	v, _ := event.VersionOf("11")
+	good, bad := peerEvents(t, v)
+	var asked string
+	ask, _ := newRemote(t, func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = r.RequestURI + string(body)
+		list := fmt.Sprintf(`[%s,%s]`, good.JSON, bad.JSON)
+		fmt.Fprintf(rw, `{"pdus":%s,"events":%s,"auth_chain":%s,"pdu_ids":["$s"],"auth_chain_ids":["$a"]}`, list, list, list)
+	})
+	room := rooms.Room{Num: 7, ID: good.RoomID, Version: v}
+	one := func(events ...*event.Event) string {
+		var got []matrix.EventID
+		for _, e := range events {
+			got = append(got, e.ID)
+		}
+		return fmt.Sprint(got)
+	}
+	only := one(good)
+	ctx := t.Context()
+	const at = "/_matrix/federation/v1/"
+	for _, c := range []struct {
+		name, asked, want string
+		ask               func() (string, error)
+	}{
+		{"missing events", at + `get_missing_events/%21r:peer.example{"earliest_events":["$e"],"latest_events":["$l"],"limit":4,"min_depth":5}`,
+			only, func() (string, error) {
+				got, err := ask.MissingEvents(ctx, peer, roomserver.Gap{
+					Room: room, Earliest: []matrix.EventID{"$e"}, Latest: []matrix.EventID{"$l"}, Limit: 4, MinDepth: 5})
+				return one(got...), err
+			}},
+		{"state IDs", at + "state_ids/%21r:peer.example?event_id=%24x", "{[$s] [$a]}", func() (string, error) {
+			got, err := ask.StateIDs(ctx, peer, room, "$x")
+			return fmt.Sprint(got), err
+		}},
+		{"state", at + "state/%21r:peer.example?event_id=%24x", only + only, func() (string, error) {
+			got, err := ask.State(ctx, peer, room, "$x")
+			return one(got.State...) + one(got.Auth...), err
+		}},
+		{"event", at + "event/" + string(good.ID), only, func() (string, error) {
+			got, err := ask.Event(ctx, peer, room, good.ID)
+			return one(got), err
+		}},
+		{"auth chain", at + "event_auth/%21r:peer.example/$x", only, func() (string, error) {
+			got, err := ask.EventAuth(ctx, peer, room, "$x")
+			return one(got...), err
+		}},
+		{"backfill", at + "backfill/%21r:peer.example?limit=9&v=%24f", only, func() (string, error) {
+			got, err := ask.Backfill(ctx, peer, roomserver.History{Room: room, From: []matrix.EventID{"$f"}, Limit: 9})
+			return one(got...), err
+		}},
+	} {
+		got, err := c.ask()
+		if err != nil || got != c.want {
+			t.Errorf("%s: got %s, %v; want %s", c.name, got, err, c.want)
+		}
+		if asked != c.asked {
+			t.Errorf("%s: asked %s, want %s", c.name, asked, c.asked)
+		}
+	}
+	if got, err := ask.Event(ctx, peer, room, "$other"); got != nil || err != nil {
+		t.Errorf("an event other than asked for: got %v, %v", got, err)
+	}
+}
+
+func TestVerifyObject(t *testing.T) {
+	_, verifier := newRemote(t, func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(404) })
+	for _, c := range []struct {
+		name string
+		seed byte
+		want matrix.ErrorCode
+	}{{"right", 2, ""}, {"another key", 3, matrix.InvalidSignature}} {
+		obj, err := signing.SignJSON([]byte(`{"a":1}`), peer, peerKey(t, c.seed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := verifier.VerifyObject(t.Context(), obj, peer, 0); matrix.CodeOf(err) != c.want {
+			t.Errorf("%s: got %v, want the code %q", c.name, err, c.want)
+		}
+	}
+}
