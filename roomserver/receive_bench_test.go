@@ -38,37 +38,41 @@ func BenchmarkReceive(b *testing.B) {
 	}
 }
 
-// BenchmarkMerge takes 20 branches that each set 10 pieces of state, and the event that joins them.
+// BenchmarkMerge takes 20 branches that each set 10 pieces of state, and the event that joins them. "power" has the
+// branches interleaved, and what they set decides over others.
 func BenchmarkMerge(b *testing.B) {
 	for _, members := range []int{1000, 50_000} {
-		b.Run(fmt.Sprint(members), func(b *testing.B) {
-			onBoth(b, func(b *testing.B, db *storage.DB) {
-				w := found(b, db, "11", 0)
-				w.populate(members)
-				if err := w.s.Adopt(context.Background(), w.answer(w.base)); err != nil {
-					b.Fatal(err)
-				}
-				w.tie(w.room.ID)
-				first := w.fork(2, 1) // with which the auth graph is read, once for the room
-				w.must(roomserver.Accepted, first...)
-				w.base = first[len(first)-1]
-				b.ReportAllocs()
-				for b.Loop() {
-					b.StopTimer()
-					all := w.fork(20, 10)
-					b.StartTimer()
-					for _, got := range w.receive(all...) {
-						if got.Outcome != roomserver.Accepted {
-							b.Fatal(got)
-						}
-					}
-					b.StopTimer()
-					w.base = all[len(all)-1]
-					b.StartTimer()
-				}
-			})
-		})
+		b.Run(fmt.Sprint(members), func(b *testing.B) { benchmarkMerge(b, members, (*wire).fork) })
 	}
+	b.Run("power", func(b *testing.B) { benchmarkMerge(b, 1000, (*wire).powerFork) })
+}
+
+func benchmarkMerge(b *testing.B, members int, fork func(w *wire, branches, keys int) []*event.Event) {
+	onBoth(b, func(b *testing.B, db *storage.DB) {
+		w := found(b, db, "11", 0)
+		w.populate(members)
+		if err := w.s.Adopt(context.Background(), w.answer(w.base)); err != nil {
+			b.Fatal(err)
+		}
+		w.tie(w.room.ID)
+		first := fork(w, 2, 1) // with which the auth graph is read, once for the room
+		w.must(roomserver.Accepted, first...)
+		w.base = first[len(first)-1]
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			all := fork(w, 20, 10)
+			b.StartTimer()
+			for _, got := range w.receive(all...) {
+				if got.Outcome != roomserver.Accepted {
+					b.Fatal(got)
+				}
+			}
+			b.StopTimer()
+			w.base = all[len(all)-1]
+			b.StartTimer()
+		}
+	})
 }
 
 // populate adds members to a room that is not adopted yet, without a copy of the state for each.
@@ -111,6 +115,26 @@ func (w *wire) fork(branches, keys int) (all []*event.Event) {
 		ends = append(ends, at)
 	}
 	join := w.make(proto{by: bobThere, typ: "m.room.message", content: `{"body":"joined"}`, prevs: ends, auth: auth})
+	w.after[join.ID] = state
+	return append(all, join)
+}
+
+// powerFork makes branches from the base that all ban the same users, and an event that joins them. They come event by
+// event from each branch in turn.
+func (w *wire) powerFork(branches, keys int) (all []*event.Event) {
+	w.t.Helper()
+	state := w.after[w.base.ID]
+	ends := make([]*event.Event, branches)
+	for i := range ends {
+		ends[i] = w.base
+	}
+	for k := range keys {
+		for i := range ends {
+			ends[i] = w.member(bobThere, fmt.Sprintf("victim%d:elsewhere.org", k), "ban", ends[i])
+		}
+		all = append(all, ends...)
+	}
+	join := w.say(bobThere, "joined", ends...)
 	w.after[join.ID] = state
 	return append(all, join)
 }

@@ -7,12 +7,18 @@ import (
 	"github.com/myelin-chat/myelin/event/statetree"
 )
 
-// softFails judges an event that is allowed by the state before it by the current state. The current state
-// is resolved for it only where what decides may have moved. An event that is not allowed by it may stand on
-// a branch that we hear of with it, so it is judged again with that branch resolved into the current state.
+// maxLooks is how often the current state is resolved within one step only to judge an event by it. Else who sends
+// branches on which many events decide over each other would make each of them cost as much as all together.
+const maxLooks = 4
+
+// softFails judges an event that is allowed by the state before it by the current state. That is resolved for it only
+// where what decides may have moved; after maxLooks of this it is as old as what came before in the same step, of which
+// the sender chose the order. An event that is not allowed by it may stand on a branch that we hear of with it, so it is
+// judged again with that branch resolved into the current state.
 // https://spec.matrix.org/v1.19/server-server-api/#soft-failure
 func (st *step) softFails(ctx context.Context, ev *event.Event, before statetree.Tree) (why, err error) {
-	if st.branches.open && st.mayHaveMoved(ev) {
+	if st.branches.open && st.looks < maxLooks && st.mayHaveMoved(ev) {
+		st.looks++
 		if err := st.resolveCurrent(ctx); err != nil {
 			return nil, err
 		}

@@ -30,6 +30,7 @@ type step struct {
 	redacted []*rooms.Event // the new forms
 	graph    *authGraph     // nil if the room is new
 	branches branches       // the current state is not resolved yet
+	looks    int            // times it was resolved to judge an event by it
 	hints    hints          // events that are likely to be wanted
 
 	byID map[matrix.EventID]*rooms.Event // those not committed yet; nil until they are looked up
