@@ -38,6 +38,7 @@ func TestKill9(t *testing.T) {
 	}
 	for name, database := range databases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dice := crashDice(t)
 			p := newProcess(t, shortDir(t), database(t))
 			p.start(t)

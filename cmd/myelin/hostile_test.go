@@ -52,6 +52,7 @@ func eachHostile(t *testing.T, f func(*testing.T, *hostile)) {
 		"postgresql": func(t *testing.T) string { return storagetest.PostgresURL(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := settingsIn(t, shortDir(t))
 			c.Database = config.Database(database(t))
 			c.Registration, c.RateLimits.Enabled, c.RegistrationSharedSecret = "open", false, "hush"
