@@ -87,6 +87,11 @@ func TestStateAtGap(t *testing.T) {
 		if got := w.state("m.room.topic", "", "topic"); got != "lost topic" {
 			t.Errorf("topic: got %s, want that of the state at the gap", got)
 		}
+		after := w.say(bobThere, "after last", last)
+		w.must(roomserver.Accepted, after)
+		if got := [2]bool{w.stored(last).AfterGap, w.stored(after).AfterGap}; got != [2]bool{true, false} {
+			t.Errorf("comes after a gap: got %v of the last and who follows it, want true and false", got)
+		}
 		if got := w.stored(edge); got == nil || got.Kind != rooms.Outlier || got.StateUnknown {
 			t.Errorf("the edge: got %+v, want an outlier with its state", got)
 		}

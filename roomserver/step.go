@@ -230,7 +230,7 @@ func (st *step) store(ctx context.Context, in arrival) (*rooms.Event, error) {
 func (st *step) newEvent(in arrival) rooms.NewEvent {
 	ev := &rooms.Event{
 		Event: in.event, RoomNum: st.room.Num, Kind: in.kind, Order: in.order,
-		StateUnknown: in.unknown, StateAfter: st.tip.state.Root(),
+		StateUnknown: in.unknown, StateAfter: st.tip.state.Root(), AfterGap: in.kind == rooms.Live && len(in.lacks) > 0,
 		TxnDevice: in.txn.device, TxnID: in.txn.id,
 	}
 	added := rooms.NewEvent{Event: ev, TxnKey: in.txn.key, Known: in.stored != nil}

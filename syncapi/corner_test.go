@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage"
 )
 
 func TestStateAfterIsThereIfAskedFor(t *testing.T) {
@@ -124,4 +126,47 @@ func TestPrivateReceiptsWakeNobodyElse(t *testing.T) {
 	if a := w.sync(bob, query{"since": since, "timeout": "50", "set_presence": "offline"}); len(a.Rooms.Join) != 0 {
 		t.Errorf("got %+v, want nothing", a.Rooms.Join)
 	}
+}
+
+// afterGap marks an event as one that came when others before it were missing.
+type afterGap matrix.EventID
+
+// Rows implements storage.Write.
+func (id afterGap) Rows(it *storage.Item) {
+	it.Exec(`UPDATE events SET after_gap = TRUE WHERE event_id = $1`, string(id))
+}
+
+// What is missing before an event may be found later, and is no news then: a timeline that reached over the gap would
+// hide it for good.
+func TestTimelineBeginsAfterAGap(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		room := w.create(alice, roomserver.CreateRoom{})
+		since := w.sync(alice, nil).NextBatch
+		w.send(alice, room, "before")
+		first := w.send(alice, room, "first after the gap")
+		w.send(alice, room, "second")
+		_, err := w.db.Commit(ctx, afterGap(first))
+		must(t, err)
+		w.start()
+		for name, q := range map[string]query{
+			"initial":     {},
+			"incremental": {"since": since},
+			"filtered":    {"since": since, "filter": `{"room":{"timeline":{"not_types":["m.room.topic"]}}}`},
+		} {
+			r := w.sync(alice, q).Rooms.Join[room]
+			want(t, name, bodies(r.Timeline.Events), "first after the gap", "second")
+			if !r.Timeline.Limited {
+				t.Errorf("%s: got a timeline that claims to be whole, want it limited", name)
+			}
+		}
+		none := w.sync(alice, query{"since": since, "filter": `{"room":{"timeline":{"not_types":["m.room.message"]}}}`})
+		if r := none.Rooms.Join[room]; len(r.Timeline.Events) != 0 || !r.Timeline.Limited {
+			t.Errorf("nothing wanted: got %+v, want an empty, limited timeline", r.Timeline)
+		}
+		since = w.sync(alice, nil).NextBatch
+		w.send(alice, room, "third")
+		if r := w.sync(alice, query{"since": since}).Rooms.Join[room]; r.Timeline.Limited || len(r.Timeline.Events) != 1 {
+			t.Errorf("long after the gap: got %+v, want one event, not limited", r.Timeline)
+		}
+	})
 }

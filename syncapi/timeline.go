@@ -23,7 +23,8 @@ type timeline struct {
 	hidden  map[event.Key]bool // state that was changed, after the last of these events that did so, by one not shown
 }
 
-// timeline picks the newest events of a stretch, as many as the filter allows.
+// timeline picks the newest events of a stretch, as many as the filter allows. It begins anew after a gap: what is missing
+// there is filled in, when somebody reads back, where no later sync would come by.
 func (b *builder) timeline(ctx context.Context, p stretch) (timeline, error) {
 	t := timeline{before: view.At(p.span.UpTo), limited: p.again}
 	filter := &b.req.filter.Room.Timeline
@@ -46,7 +47,7 @@ func (b *builder) timeline(ctx context.Context, p stretch) (timeline, error) {
 			if err != nil {
 				return t, err
 			}
-			if full {
+			if full || e.AfterGap {
 				t.limited = true
 				slices.Reverse(t.events)
 				return t, nil

@@ -48,6 +48,7 @@ type Event struct {
 	StateWith    statetree.NodeID // after it, with it if it is accepted state: what the events that follow it stand on
 	RedactedBy   int64            // number of the redaction; 0 if there is none
 	Relayed      bool             // another server sent it into the room through us: we pass it on
+	AfterGap     bool             // live, and events before it were missing when it came
 	TxnDevice    matrix.DeviceID  // the device that sent it with TxnID; empty if none
 	TxnID        string
 

@@ -11,7 +11,7 @@ import (
 )
 
 // eventColumns is what scanEvent reads.
-const eventColumns = `event_num, room_num, event_id, kind, position, anchor, sub, state_before, state_with, redacted_by, relayed, txn_device, txn_id, json`
+const eventColumns = `event_num, room_num, event_id, kind, position, anchor, sub, state_before, state_with, redacted_by, relayed, after_gap, txn_device, txn_id, json`
 
 // EventsByNumber returns events of a room in the order of nums, without those that are not there.
 func EventsByNumber(ctx context.Context, q storage.Querier, room Room, nums []int64) ([]*Event, error) {
@@ -112,7 +112,7 @@ func LogAfter(ctx context.Context, q storage.Querier, after storage.Position, li
 		return err
 	}, `
 		SELECT event_num, e.room_num, event_id, kind, position, anchor, sub, state_before, state_with, redacted_by,
-			relayed, txn_device, txn_id, json, room_id, version
+			relayed, after_gap, txn_device, txn_id, json, room_id, version
 		FROM events e JOIN rooms r ON r.room_num = e.room_num
 		WHERE position > $1 AND position IS NOT NULL
 		ORDER BY position LIMIT $2`, int64(after), int64(limit))
@@ -166,13 +166,14 @@ type eventRow struct {
 	before, with     *int64
 	redacted         *int64
 	relayed          *bool
+	afterGap         *bool
 	device, txn      *string
 	json             string
 }
 
 func (r *eventRow) dest() []any {
 	return []any{&r.num, &r.room, &r.id, &r.kind, &r.position, &r.anchor, &r.sub,
-		&r.before, &r.with, &r.redacted, &r.relayed, &r.device, &r.txn, &r.json}
+		&r.before, &r.with, &r.redacted, &r.relayed, &r.afterGap, &r.device, &r.txn, &r.json}
 }
 
 func (r *eventRow) event(room Room) (*Event, error) {
@@ -189,7 +190,8 @@ func (r *eventRow) event(room Room) (*Event, error) {
 		Position:    storage.Position(orZero(r.position)),
 		Order:       Order{Anchor: storage.Position(orZero(r.anchor)), Sub: r.sub},
 		StateBefore: statetree.NodeID(orZero(r.before)), StateUnknown: r.before == nil,
-		StateWith: statetree.NodeID(orZero(with)), RedactedBy: orZero(r.redacted), Relayed: orZero(r.relayed),
+		StateWith: statetree.NodeID(orZero(with)), RedactedBy: orZero(r.redacted),
+		Relayed: orZero(r.relayed), AfterGap: orZero(r.afterGap),
 		TxnDevice: matrix.DeviceID(orZero(r.device)), TxnID: orZero(r.txn),
 	}, nil
 }
