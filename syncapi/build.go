@@ -26,6 +26,7 @@ type builder struct {
 	ignored map[matrix.UserID]bool
 	met     map[matrix.UserID]bool // who came into a room of the user's, or whose room it came into
 	lazy    *lazyMembers           // nil: members are not loaded lazily, or redundantly
+	removed map[int64]bool         // events by which others put the user out of a room; of an initial sync
 	out     answer
 }
 
@@ -119,8 +120,26 @@ func (b *builder) prepare(ctx context.Context) (err error) {
 	if len(b.look.rooms) == 0 {
 		return nil
 	}
-	b.ignored, err = b.api.ignoredBy(ctx, b.user, b.look.news)
+	if b.ignored, err = b.api.ignoredBy(ctx, b.user, b.look.news); err != nil || !b.req.initial {
+		return err
+	}
+	b.removed, err = b.removals(ctx)
 	return err
+}
+
+// removals returns the events by which others put the user out of rooms. The user is told of these also by an initial
+// sync: a client that was not there at the time would take it that the room never was.
+func (b *builder) removals(ctx context.Context) (map[int64]bool, error) {
+	var ends []int64
+	for _, s := range b.look.rooms {
+		if m := s.Membership.Membership; !s.Forgotten && (m == event.Leave || m == event.Ban) {
+			ends = append(ends, s.EventNum)
+		}
+	}
+	if len(ends) == 0 {
+		return nil, nil
+	}
+	return rooms.ByOthers(ctx, b.api.DB, b.user.id, ends)
 }
 
 // room adds one room to the section where the user's membership puts it.
@@ -141,7 +160,7 @@ func (b *builder) room(ctx context.Context, s sight) error {
 			b.out.knock.add(s.Room, strippedSection("knock_state", s.Stripped))
 		}
 	default:
-		if changed && (!b.req.initial || b.req.filter.Room.IncludeLeave) {
+		if changed && (!b.req.initial || b.req.filter.Room.IncludeLeave || b.removed[s.EventNum]) {
 			return b.left(ctx, s)
 		}
 	}

@@ -74,6 +74,35 @@ func TestLeftRooms(t *testing.T) {
 	})
 }
 
+// Who was put out of a room is told so by an initial sync too, until it forgets the room.
+func TestRemovedByOthers(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		kicked, banned, uninvited := w.create(alice, roomserver.CreateRoom{}), w.create(alice, roomserver.CreateRoom{}), w.create(alice, roomserver.CreateRoom{})
+		left := w.create(alice, roomserver.CreateRoom{})
+		for _, room := range []matrix.RoomID{kicked, banned, left} {
+			w.join(room, bob)
+		}
+		must(t, w.rooms.Invite(ctx, who(alice), roomserver.Move{Room: uninvited, Target: bob}))
+		must(t, w.rooms.Kick(ctx, who(alice), roomserver.Move{Room: uninvited, Target: bob}))
+		must(t, w.rooms.Kick(ctx, who(alice), roomserver.Move{Room: kicked, Target: bob}))
+		must(t, w.rooms.Ban(ctx, who(alice), roomserver.Move{Room: banned, Target: bob}))
+		must(t, w.rooms.Leave(ctx, who(bob), left, ""))
+		got := w.sync(bob, nil).Rooms.Leave
+		for room, last := range map[matrix.RoomID]string{kicked: "leave @bob:test", banned: "ban @bob:test", uninvited: "leave @bob:test"} {
+			if told := bodies(got[room].Timeline.Events); len(told) == 0 || told[len(told)-1] != last {
+				t.Errorf("got %q, want it to end with %s", told, last)
+			}
+		}
+		if len(got) != 3 {
+			t.Errorf("got %d left rooms, want 3: not the one that bob left", len(got))
+		}
+		must(t, w.rooms.Forget(ctx, who(bob), kicked))
+		if got := w.sync(bob, nil).Rooms.Leave; len(got) != 2 {
+			t.Errorf("after forgetting one: got %d left rooms, want 2", len(got))
+		}
+	})
+}
+
 func TestInvitesAndKnocks(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		since := w.sync(bob, nil).NextBatch

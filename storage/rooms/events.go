@@ -125,6 +125,21 @@ func SentAs(ctx context.Context, q storage.Querier, txnKey int64) (matrix.EventI
 	return matrix.EventID(id), found, err
 }
 
+// ByOthers returns those of some events that a user has not sent, by number.
+func ByOthers(ctx context.Context, q storage.Querier, user matrix.UserID, nums []int64) (map[int64]bool, error) {
+	found, err := storage.Collect[int64](ctx, q, `
+		SELECT event_num FROM events
+		WHERE event_num IN (SELECT CAST(key AS BIGINT) FROM json_each($1)) AND sender <> $2`, storage.Numbers(nums...), string(user))
+	if err != nil {
+		return nil, err
+	}
+	others := make(map[int64]bool, len(found))
+	for _, num := range found {
+		others[num] = true
+	}
+	return others, nil
+}
+
 // PendingRedactions returns redactions of a room that wait for their targets, by target, at most limit.
 func PendingRedactions(ctx context.Context, q storage.Querier, roomNum int64, limit int) (map[matrix.EventID][]int64, error) {
 	pending := make(map[matrix.EventID][]int64)
