@@ -9,6 +9,7 @@ import (
 // The constants that tests look at.
 const (
 	PauseAfterAnswer = pauseAfterAnswer
+	PauseAfterNews   = pauseAfterNews
 	FirstPause       = firstPause
 	LongestPause     = longestPause
 	NotaryPause      = notaryPause

@@ -237,9 +237,6 @@ func (r *Ring) learn(ctx context.Context, direct bool, documents ...document) er
 		var keys []servers.Key
 		err := r.update(ctx, d.server, func(k *known) *known {
 			k, keys = k.heard(d, number, direct)
-			if direct {
-				k.failures = 0
-			}
 			return k
 		})
 		if err != nil {

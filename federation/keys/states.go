@@ -17,8 +17,10 @@ const (
 	maxStates     = 20_000 // servers and keys in memory, about 5 MB
 	maxServerKeys = 100    // of one server
 
-	// A server that has answered is not asked again for so long, whatever signatures say, so that nobody can make us
-	// flood it.
+	// A server that has answered is left alone for a moment, since it may have taken a new key just then, or another
+	// server its name. The moment is twice as long after each answer that brought no new key, up to the longest, so that
+	// nobody can make us flood it with signatures that name keys it never had.
+	pauseAfterNews   = time.Second
 	pauseAfterAnswer = 15 * time.Second
 	// One that has not, is left alone for twice as long each time, but never so long that it could not come back.
 	firstPause   = 2 * time.Second
@@ -47,6 +49,7 @@ type known struct {
 	keys     map[signing.KeyID]servers.Key
 	asked    time.Time // when the server was last asked
 	failures int       // how often it has not answered since it last did
+	barren   int       // how often it has answered without a new key since it last told one
 	told     time.Time // when notaries were last asked about it
 }
 
@@ -58,7 +61,7 @@ func (k *known) due(now time.Time) bool {
 	if k.asked.IsZero() {
 		return true
 	}
-	pause := pauseAfterAnswer
+	pause := min(pauseAfterNews<<min(k.barren, 20), pauseAfterAnswer)
 	if k.failures > 0 {
 		pause = min(firstPause<<min(k.failures-1, 20), longestPause)
 	}
@@ -87,6 +90,10 @@ func (k *known) heard(d document, number int64, direct bool) (*known, []servers.
 		news = append(news, key)
 	}
 	if direct {
+		next.failures = 0
+		if next.barren++; slices.ContainsFunc(d.keys, k.isNew) {
+			next.barren = 0
+		}
 		news = append(news, k.dropped(d)...)
 	}
 	for _, key := range news {
@@ -94,6 +101,12 @@ func (k *known) heard(d document, number int64, direct bool) (*known, []servers.
 	}
 	next.forgetOldest()
 	return &next, news
+}
+
+// isNew says whether nothing is known of a key.
+func (k *known) isNew(key servers.Key) bool {
+	old, there := k.keys[key.ID]
+	return !there || !bytes.Equal(old.Public, key.Public)
 }
 
 // dropped are the keys that a server has used and does not mention any more. They are old keys from now on: what it

@@ -251,6 +251,48 @@ func TestPausesAfterFailures(t *testing.T) {
 	check(t, "when it is back", r, e, right)
 }
 
+// A server that comes back under the same name with another key is believed a moment after it was last asked.
+func TestServerThatCameBackWithAnotherKey(t *testing.T) {
+	w := newWorld(t)
+	p := w.peer("a.example", 7)
+	r := w.ring()
+	check(t, "the first key", r, p.event("10", start), right)
+	for i := range byte(5) {
+		p.key = newKey(t, signing.KeyID(fmt.Sprintf("ed25519:new%d", i)), 10+i)
+		w.pass(keys.PauseAfterNews)
+		check(t, "the next key", r, p.event("10", start), right)
+	}
+}
+
+// The more often a server was asked in vain, the longer it is left alone; a new key ends that.
+func TestPausesAfterBarrenAnswers(t *testing.T) {
+	w := newWorld(t)
+	p := w.peer("a.example", 7)
+	r := w.ring()
+	check(t, "the first key", r, p.event("10", start), right)
+	w.requests(p.name)
+	forged := *p
+	forged.key = newKey(t, "ed25519:forged", 9)
+	for i, pause := range []time.Duration{1, 2, 4, 8, 15, 15} {
+		w.pass(pause*time.Second - time.Millisecond)
+		check(t, "in the pause", r, forged.event("10", start), wrong)
+		if got := w.requests(p.name); got != 0 {
+			t.Errorf("in pause %d: got %d requests, want none", i, got)
+		}
+		w.pass(time.Millisecond)
+		check(t, "after the pause", r, forged.event("10", start), wrong)
+		if got := w.requests(p.name); got != 1 {
+			t.Errorf("after pause %d: got %d requests, want 1", i, got)
+		}
+	}
+	p.key = newKey(t, "ed25519:new", 10)
+	w.pass(keys.PauseAfterAnswer)
+	check(t, "the new key", r, p.event("10", start), right)
+	p.key = newKey(t, "ed25519:newer", 11)
+	w.pass(keys.PauseAfterNews)
+	check(t, "the newer key", r, p.event("10", start), right)
+}
+
 // A server that answers is not flooded, whatever keys signatures name; a new key is found a moment later.
 func TestNewKeyOfAServer(t *testing.T) {
 	w := newWorld(t)
