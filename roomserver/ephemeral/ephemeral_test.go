@@ -206,6 +206,27 @@ func TestSetPresenceParameterOfSync(t *testing.T) {
 	}
 }
 
+// Others drop who was last active a year ago, so the first word of a user counts as activity, whatever it says. A later
+// one that it is away does not.
+func TestFirstWordIsActivity(t *testing.T) {
+	for name, first := range map[string]func(*Server){
+		"presence": func(s *Server) { _ = s.SetPresence(alice, Unavailable, "busy") },
+		"sync":     func(s *Server) { s.Syncing(alice, Unavailable)() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, clock := newWorld(t)
+			first(s)
+			clock.pass(time.Minute)
+			if err := s.SetPresence(alice, Unavailable, "later"); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Presence(alice); !got.Known || got.LastActiveAgo != time.Minute {
+				t.Errorf("got known %v, active %v ago, want a minute", got.Known, got.LastActiveAgo)
+			}
+		})
+	}
+}
+
 func TestSetPresenceRefusesNonsense(t *testing.T) {
 	s, _, _ := newWorld(t)
 	if err := s.SetPresence(alice, "asleep", ""); err == nil {

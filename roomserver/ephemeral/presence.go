@@ -63,7 +63,8 @@ type presenceMessage struct {
 	Remote       bool          `json:"remote,omitempty"`
 }
 
-// SetPresence is the user's own word about itself. Setting Online counts as activity.
+// SetPresence is the user's own word about itself. Setting Online counts as activity, and so does the first word of all:
+// others take somebody who was never active for long gone, whatever the state says.
 // The error is M_INVALID_PARAM for an unknown state, M_TOO_LARGE for a status
 // over MaxStatusBytes.
 // https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3presenceuseridstatus
@@ -78,7 +79,7 @@ func (s *Server) SetPresence(user matrix.UserID, state, status string) error {
 	s.mu.Lock()
 	p := s.person(user)
 	p.lastSync = now // a client that speaks is there, even between two syncs
-	if state == Online {
+	if state == Online || p.lastActive.IsZero() {
 		p.lastActive = now
 	}
 	s.become(user, p, state, status)
@@ -104,7 +105,7 @@ func (s *Server) Syncing(user matrix.UserID, setPresence string) (done func()) {
 	lift := p.state == Offline || (setPresence == Unavailable && p.state == Online)
 	var message presenceMessage
 	if lift {
-		if setPresence == Online {
+		if setPresence == Online || p.lastActive.IsZero() {
 			p.lastActive = now
 		}
 		s.become(user, p, setPresence, p.status)
