@@ -33,6 +33,7 @@ type conflict struct {
 	// it begins with.
 	settled bool
 	outcome statetree.Value
+	partial statetree.Value // resolved so far, 0: nothing
 }
 
 // findConflicts compares the first state with each of the others.
@@ -47,14 +48,26 @@ func (r *resolution) findConflicts(ctx context.Context) error {
 			return err
 		}
 	}
-	slices.SortFunc(r.conflicts, func(a, b conflict) int { return cmp.Compare(a.key, b.key) })
+	r.sortConflicts()
 	for i := range r.conflicts {
-		r.index[r.conflicts[i].key] = i
 		if err := r.settle(ctx, &r.conflicts[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sortConflicts puts the conflicts in the order of their keys. Those of two
+// states come so.
+func (r *resolution) sortConflicts() {
+	byKey := func(a, b conflict) int { return cmp.Compare(a.key, b.key) }
+	if slices.IsSortedFunc(r.conflicts, byKey) {
+		return
+	}
+	slices.SortFunc(r.conflicts, byKey)
+	for i := range r.conflicts {
+		r.index[r.conflicts[i].key] = i
+	}
 }
 
 // conflictAt returns the conflict at a key, for whose value the first state
@@ -64,7 +77,12 @@ func (r *resolution) conflictAt(k statetree.Key, first statetree.Value) *conflic
 	if !ok {
 		i = len(r.conflicts)
 		r.index[k] = i
-		c := conflict{key: k, candidates: make([]candidate, 1, 2)}
+		const block = 256 // mostly two states disagree
+		if len(r.spare) == 0 {
+			r.spare = make([]candidate, 2*block)
+		}
+		c := conflict{key: k, candidates: r.spare[:1:2]}
+		r.spare = r.spare[2:]
 		c.candidates[0] = candidate{num: first, in: r.full}
 		r.conflicts = append(r.conflicts, c)
 	}
@@ -155,15 +173,12 @@ func (r *resolution) holders(ctx context.Context, e Ref) (mask, error) {
 	return 0, err
 }
 
-// unconflicted returns what all states hold at a key, 0 if they do not agree.
-func (r *resolution) unconflicted(ctx context.Context, k statetree.Key) (statetree.Value, error) {
-	if i, ok := r.index[k]; ok {
-		if c := &r.conflicts[i]; c.settled {
-			return c.outcome, nil
-		}
-		return 0, nil
+// agreed returns what all states hold at the key, 0 if they do not agree.
+func (c *conflict) agreed() statetree.Value {
+	if c.settled {
+		return c.outcome
 	}
-	return r.base.value(ctx, k)
+	return 0
 }
 
 // result says how the outcome differs from the nearest of the states.

@@ -12,14 +12,14 @@ import (
 // chain of some states, and not of all. The package comment says how.
 // https://spec.matrix.org/v1.19/rooms/v2/#definitions
 func (r *resolution) difference(ctx context.Context) ([]statetree.Value, error) {
-	w := &chainWalk{r: r, known: make(map[statetree.Value]mask)}
-	seen := make(map[statetree.Value]bool)
+	w := &chainWalk{r: r, met: make(map[statetree.Value]met)}
 	var todo, difference []statetree.Value
 	below := func(num statetree.Value) error {
 		n, _, err := r.node(ctx, num)
 		for _, a := range n.Auth {
-			if !seen[a.Num] {
-				seen[a.Num] = true
+			if m := w.met[a.Num]; !m.asked {
+				m.asked = true
+				w.met[a.Num] = m
 				todo = append(todo, a.Num)
 			}
 		}
@@ -54,10 +54,17 @@ const pageSize = 32
 // chainWalk finds out which states have an event in their auth chains.
 type chainWalk struct {
 	r      *resolution
-	known  map[statetree.Value]mask // settled, or 0 while it is being settled
+	met    map[statetree.Value]met
 	frames []frame
 	open   []statetree.Value // citing events to be settled, those of the last frame at the end
 	page   [pageSize]Ref
+}
+
+// met is what is known of an event that the walk met.
+type met struct {
+	in    mask // the states that have it in their chains; while it is being settled, 0
+	known bool // is settled, or being settled
+	asked bool // is to be settled for its own sake, or was
 }
 
 // frame is an event that is being settled.
@@ -73,8 +80,8 @@ type frame struct {
 // an event that cites it, or have such an event in their chains. It goes into
 // depth with a stack of its own, since others decide how deep that is.
 func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error) {
-	if in, ok := w.known[x]; ok {
-		return in, nil
+	if m := w.met[x]; m.known {
+		return m.in, nil
 	}
 	w.push(x)
 	for {
@@ -88,7 +95,7 @@ func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error)
 		}
 		done := w.frames[len(w.frames)-1]
 		w.frames = w.frames[:len(w.frames)-1]
-		w.known[done.num] = done.in
+		w.note(done.num, done.in)
 		if len(w.frames) == 0 {
 			return done.in, nil
 		}
@@ -97,8 +104,13 @@ func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error)
 }
 
 func (w *chainWalk) push(x statetree.Value) {
-	w.known[x] = 0
+	w.note(x, 0)
 	w.frames = append(w.frames, frame{num: x, from: len(w.open)})
+}
+
+// note says in which states' chains an event is.
+func (w *chainWalk) note(x statetree.Value, in mask) {
+	w.met[x] = met{in: in, known: true, asked: w.met[x].asked}
 }
 
 // step goes on settling an event: it returns one that must be settled first,
@@ -108,11 +120,11 @@ func (w *chainWalk) step(ctx context.Context, f *frame) (statetree.Value, error)
 		if len(w.open) > f.from {
 			above := w.open[len(w.open)-1]
 			w.open = w.open[:len(w.open)-1]
-			in, ok := w.known[above]
-			if !ok {
+			m := w.met[above]
+			if !m.known {
 				return above, nil
 			}
-			f.in |= in
+			f.in |= m.in
 			continue
 		}
 		if f.begun && f.next == 0 {
@@ -146,8 +158,8 @@ func (w *chainWalk) read(ctx context.Context, f *frame) error {
 		if f.in == w.r.full {
 			return nil
 		}
-		if in, ok := w.known[above.Num]; ok {
-			f.in |= in
+		if m := w.met[above.Num]; m.known {
+			f.in |= m.in
 		} else {
 			w.open = append(w.open, above.Num)
 		}

@@ -3,6 +3,7 @@ package stateres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
@@ -32,13 +33,17 @@ func newHeld(room Room) held {
 }
 
 // get returns events in the order of their numbers, at most MaxLoad; nil for
-// the number 0.
-func (h *held) get(ctx context.Context, nums []statetree.Value) ([]*event.Event, error) {
-	got := make([]*event.Event, len(nums))
+// the number 0. It writes them to buf if they fit.
+func (h *held) get(ctx context.Context, nums []statetree.Value, buf []*event.Event) ([]*event.Event, error) {
+	got := slices.Grow(buf[:0], len(nums))[:len(nums)]
 	var missing []statetree.Value
 	var at []int
 	for i, num := range nums {
-		if got[i] = h.byNum[num]; got[i] == nil && num != 0 {
+		got[i] = nil
+		if num == 0 {
+			continue
+		}
+		if got[i] = h.byNum[num]; got[i] == nil {
 			missing = append(missing, num)
 			at = append(at, i)
 		}
@@ -86,8 +91,12 @@ func (c *levelCache) get(v *event.Version, create, powerLevels *event.Event) *au
 	if powerLevels != nil {
 		size += len(powerLevels.Content)
 	}
-	if c.parsed == nil || c.bytes+size > maxLevelBytes {
-		c.parsed, c.bytes = make(map[[2]*event.Event]*auth.PowerLevels), 0
+	if c.parsed == nil {
+		c.parsed = make(map[[2]*event.Event]*auth.PowerLevels)
+	}
+	if c.bytes+size > maxLevelBytes {
+		clear(c.parsed)
+		c.bytes = 0
 	}
 	l := auth.Levels(v, create, powerLevels)
 	c.parsed[from] = &l

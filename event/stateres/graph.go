@@ -166,10 +166,13 @@ func (g *Graph) source(edge uint32) uint32 {
 	return low + uint32(n) - 1
 }
 
-// home is the slot that a number belongs in.
+// home is the slot that a number belongs in. Numbers that follow each other are
+// mostly looked up together, and share a cache line of sixteen slots.
 func (g *Graph) home(num statetree.Value) int {
 	const golden = 0x9e3779b97f4a7c15
-	return int((uint64(num) * golden >> 32) & uint64(len(g.slots)-1))
+	const line = 16
+	block := uint64(num) / line * golden >> 32
+	return int((block*line + uint64(num)%line) & uint64(len(g.slots)-1))
 }
 
 func (g *Graph) find(num statetree.Value) (uint32, bool) {

@@ -136,7 +136,7 @@ func (b *big) merge(states []statetree.Tree) stateres.Result {
 
 // TestGrowth holds the steps in the graph and the events that are read for a
 // room four times as large below five times those for the smaller one. Time
-// and memory are in BenchmarkAdversarial.
+// and memory are in BenchmarkGrowth.
 func TestGrowth(t *testing.T) {
 	const n = 500
 	for _, version := range []matrix.RoomVersion{"1", "11", "12"} {
@@ -158,8 +158,8 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-// BenchmarkAdversarial: time and memory at 4n must be below five times those
-// at n.
+// BenchmarkAdversarial says what the expensive rooms take. How that grows is
+// for BenchmarkGrowth to say.
 func BenchmarkAdversarial(b *testing.B) {
 	for _, shape := range shapes {
 		for _, version := range []matrix.RoomVersion{"11", "12"} {

@@ -1,11 +1,11 @@
 package stateres
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
 	"math"
 
+	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
 	"github.com/myelin-chat/myelin/event/statetree"
 )
@@ -13,39 +13,32 @@ import (
 // powerOrder marks and returns the events of step 1, in reverse topological
 // power ordering.
 // https://spec.matrix.org/v1.19/rooms/v2/#definitions
-func (r *resolution) powerOrder(ctx context.Context, set *conflictedSet) ([]statetree.Value, error) {
+func (r *resolution) powerOrder(ctx context.Context, set *conflictedSet) ([]*entry, error) {
 	chosen := set.markFirst()
-	for _, e := range chosen {
-		var err error
-		if e.level, err = r.senderLevel(ctx, e.num); err != nil {
-			return nil, err
-		}
-	}
-	// Kahn's algorithm: of what waits for nothing, always the smallest.
-	waits := make(map[*entry]int, len(chosen))
-	citing := make(map[*entry][]*entry, len(chosen))
 	var ready byPower
 	for _, e := range chosen {
-		for _, at := range e.auth {
-			a := &set.entries[at]
-			citing[a] = append(citing[a], e)
+		var err error
+		if e.level, err = r.senderLevel(ctx, e); err != nil {
+			return nil, err
 		}
-		if waits[e] = len(e.auth); waits[e] == 0 {
+		if e.waits = len(set.auth(e)); e.waits == 0 {
 			ready = append(ready, e)
 		}
 	}
+	// Kahn's algorithm: of what waits for nothing, always the smallest.
+	citing := set.citing(chosen)
 	heap.Init(&ready)
 	order := make([]*entry, 0, len(chosen))
 	for len(ready) > 0 {
 		e := heap.Pop(&ready).(*entry)
 		order = append(order, e)
-		for _, c := range citing[e] {
-			if waits[c]--; waits[c] == 0 {
+		for _, c := range citing.of(e) {
+			if c.waits--; c.waits == 0 {
 				heap.Push(&ready, c)
 			}
 		}
 	}
-	return numbersOf(order), nil
+	return order, nil
 }
 
 // markFirst marks and returns the power events and what their auth chains have
@@ -64,32 +57,54 @@ func (s *conflictedSet) markFirst() []*entry {
 		}
 	}
 	for i := 0; i < len(chosen); i++ {
-		for _, at := range chosen[i].auth {
+		for _, at := range s.auth(chosen[i]) {
 			mark(&s.entries[at])
 		}
 	}
 	return chosen
 }
 
-// senderLevel returns the power level of an event's sender by its auth events.
-func (r *resolution) senderLevel(ctx context.Context, num statetree.Value) (auth.Level, error) {
-	n, _, err := r.node(ctx, num)
-	if err != nil {
-		return 0, err
-	}
-	nums := []statetree.Value{num, 0, 0}
-	if !r.room.Version.CreateInAuthEvents {
-		nums[1] = r.room.Create
-	}
-	for _, a := range n.Auth {
-		switch a.Key {
-		case r.keys.create:
-			nums[1] = a.Num
-		case r.keys.powerLevels:
-			nums[2] = a.Num
+// citations are, for each entry, the entries that cite it: a run of all.
+type citations struct {
+	ends []int32 // of each entry's run; the next begins there
+	all  []*entry
+}
+
+// citing returns what the chosen entries cite, turned round.
+func (s *conflictedSet) citing(chosen []*entry) citations {
+	c := citations{ends: make([]int32, len(s.entries)+1)}
+	for _, e := range chosen {
+		for _, at := range s.auth(e) {
+			c.ends[at+1]++
 		}
 	}
-	events, err := r.events.get(ctx, nums)
+	for i := 1; i < len(c.ends); i++ {
+		c.ends[i] += c.ends[i-1]
+	}
+	// ends[i] is now where the run of i begins, and moves to its end as the
+	// run is filled.
+	c.all = make([]*entry, c.ends[len(s.entries)])
+	for _, e := range chosen {
+		for _, at := range s.auth(e) {
+			c.all[c.ends[at]] = e
+			c.ends[at]++
+		}
+	}
+	return c
+}
+
+func (c *citations) of(e *entry) []*entry {
+	from := int32(0)
+	if e.at > 0 {
+		from = c.ends[e.at-1]
+	}
+	return c.all[from:c.ends[e.at]]
+}
+
+// senderLevel returns the power level of an event's sender by its auth events.
+func (r *resolution) senderLevel(ctx context.Context, e *entry) (auth.Level, error) {
+	var buf [3]*event.Event
+	events, err := r.events.get(ctx, []statetree.Value{e.num, e.create, e.levels}, buf[:])
 	if err != nil {
 		return 0, err
 	}
@@ -109,7 +124,10 @@ func (h byPower) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 // Less is for package heap.
 func (h byPower) Less(i, j int) bool {
 	a, b := h[i], h[j]
-	return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(a.ts, b.ts), cmp.Compare(a.id, b.id)) < 0
+	if a.level != b.level {
+		return a.level > b.level
+	}
+	return a.older(b)
 }
 
 // Push is for package heap.
@@ -150,11 +168,15 @@ func (m *mainline) begin(ctx context.Context, levels statetree.Value) error {
 	return nil
 }
 
-// of returns the mainline position of an event.
-func (m *mainline) of(ctx context.Context, num statetree.Value) (int, error) {
+// of returns the mainline position of what has at as its power levels event; 0
+// is none.
+func (m *mainline) of(ctx context.Context, at statetree.Value) (int, error) {
+	if known, ok := m.position[at]; ok {
+		return known, nil
+	}
 	var passed []statetree.Value
 	position := offMainline
-	at, err := m.below(ctx, num)
+	var err error
 	for err == nil && at != 0 {
 		if known, ok := m.position[at]; ok {
 			position = known

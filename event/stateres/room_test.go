@@ -42,6 +42,8 @@ type room struct {
 	nodes  memory
 	hasher statetree.Hasher
 	loads  int // events asked for, by Events
+
+	ascending bool // numbers are as they came
 }
 
 // memory is a database of tree nodes.
@@ -205,10 +207,14 @@ func (r *room) reject(ev *event.Event, before oracle.State) {
 	r.after[ev] = before
 }
 
-// know files an event under a number; numbers have no order.
+// know files an event under a number; numbers have no order, unless the room
+// says that they ascend as those of a server do.
 func (r *room) know(ev *event.Event) {
 	r.order = append(r.order, ev)
-	num := statetree.Value(len(r.order)*0x9e3779b1&0xffffffff + 1)
+	num := statetree.Value(len(r.order))
+	if !r.ascending {
+		num = num*0x9e3779b1&0xffffffff + 1
+	}
 	r.nums[ev.ID], r.byNum[num] = num, ev
 	r.known.Events[ev.ID] = ev
 }

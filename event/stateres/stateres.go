@@ -205,7 +205,7 @@ type resolution struct {
 	base      base // what the first state holds, and so all, where there is no conflict
 	events    held
 	levels    levelCache
-	partial   map[statetree.Key]statetree.Value // resolved so far
+	partial   map[statetree.Key]statetree.Value // resolved so far where there is no conflict
 
 	added []statetree.Change // where no state has anything
 
@@ -213,11 +213,29 @@ type resolution struct {
 	dropped  []statetree.Value
 	visits   int
 	replayed int
-	refs     []Ref // a buffer for Node
+
+	// Buffers, so that what there is much of is not allocated one by one.
+	refs      []Ref       // for Node
+	spare     []candidate // not given to a conflict yet
+	questions []question  // of a part of what is applied
 }
 
 // authKeys are the places in the state that the algorithms name.
 type authKeys struct{ create, powerLevels, joinRules statetree.Key }
+
+// keyOf returns the key of a piece of state, without hashing for those that
+// are asked for with every event.
+func (r *resolution) keyOf(k event.Key) statetree.Key {
+	switch k {
+	case createKey:
+		return r.keys.create
+	case powerLevelsKey:
+		return r.keys.powerLevels
+	case joinRulesKey:
+		return r.keys.joinRules
+	}
+	return r.hasher.Key(k)
+}
 
 func newResolution(room Room, states []statetree.Tree) *resolution {
 	h := room.Trees.Hasher()
@@ -228,9 +246,7 @@ func newResolution(room Room, states []statetree.Tree) *resolution {
 		events:  newHeld(room),
 		partial: make(map[statetree.Key]statetree.Value),
 		keys: authKeys{
-			create:      h.Key(event.Key{Type: event.TypeCreate}),
-			powerLevels: h.Key(event.Key{Type: event.TypePowerLevels}),
-			joinRules:   h.Key(event.Key{Type: event.TypeJoinRules}),
+			create: h.Key(createKey), powerLevels: h.Key(powerLevelsKey), joinRules: h.Key(joinRulesKey),
 		},
 	}
 }

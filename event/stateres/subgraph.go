@@ -12,9 +12,9 @@ import (
 // from one event in conflict to another.
 // https://spec.matrix.org/v1.19/rooms/v12/#definitions
 func (r *resolution) subgraph(ctx context.Context) ([]statetree.Value, error) {
-	w := &pathWalk{r: r, onPath: make(map[statetree.Value]bool), ends: make(map[statetree.Value]bool), lowest: math.MaxInt64}
+	w := &pathWalk{r: r, marks: make(map[statetree.Value]pathMark, len(r.conflicts)), lowest: math.MaxInt64}
 	for o := range r.conflicting {
-		w.ends[o.num] = true
+		w.marks[o.num] = isEnd
 		n, _, err := r.node(ctx, o.num)
 		if err != nil {
 			return nil, err
@@ -33,13 +33,21 @@ func (r *resolution) subgraph(ctx context.Context) ([]statetree.Value, error) {
 // another of them. Below the lowest of these nothing does.
 type pathWalk struct {
 	r      *resolution
-	ends   map[statetree.Value]bool // the conflicted state set
-	lowest int64                    // order of its oldest event
-	onPath map[statetree.Value]bool // visited; true: is an end, or leads to one
+	marks  map[statetree.Value]pathMark
+	lowest int64 // order of the oldest event of the conflicted state set
 	found  []statetree.Value
 	frames []pathFrame
 	refs   []statetree.Value // auth events to be visited, those of the last frame at the end
 }
+
+// pathMark is what is known of an event.
+type pathMark uint8
+
+const (
+	isEnd   pathMark = 1 << iota // is of the conflicted state set
+	visited                      // was, or is being
+	leads                        // was visited, and is an end or leads to one
+)
 
 type pathFrame struct {
 	num    statetree.Value
@@ -49,7 +57,7 @@ type pathFrame struct {
 
 // down visits x and all that it leads to, with a stack of its own.
 func (w *pathWalk) down(ctx context.Context, x statetree.Value) error {
-	if _, ok := w.onPath[x]; ok {
+	if w.marks[x]&visited != 0 {
 		return nil
 	}
 	if err := w.push(ctx, x); err != nil {
@@ -62,8 +70,8 @@ func (w *pathWalk) down(ctx context.Context, x statetree.Value) error {
 			continue
 		}
 		below := w.refs[len(w.refs)-1]
-		if onPath, ok := w.onPath[below]; ok {
-			f.onPath = f.onPath || onPath
+		if m := w.marks[below]; m&visited != 0 {
+			f.onPath = f.onPath || m&leads != 0
 			w.refs = w.refs[:len(w.refs)-1]
 			continue
 		}
@@ -80,7 +88,7 @@ func (w *pathWalk) push(ctx context.Context, x statetree.Value) error {
 	if err != nil {
 		return err
 	}
-	w.onPath[x] = false
+	w.marks[x] |= visited
 	w.frames = append(w.frames, pathFrame{num: x, from: len(w.refs)})
 	if !found || n.Order != 0 && n.Order < w.lowest {
 		return nil
@@ -94,8 +102,11 @@ func (w *pathWalk) push(ctx context.Context, x statetree.Value) error {
 func (w *pathWalk) pop() {
 	f := w.frames[len(w.frames)-1]
 	w.frames = w.frames[:len(w.frames)-1]
-	if f.onPath && !w.ends[f.num] {
+	end := w.marks[f.num]&isEnd != 0
+	if f.onPath && !end {
 		w.found = append(w.found, f.num)
 	}
-	w.onPath[f.num] = f.onPath || w.ends[f.num]
+	if f.onPath || end {
+		w.marks[f.num] |= leads
+	}
 }

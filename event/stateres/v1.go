@@ -23,24 +23,23 @@ func (r *resolution) resolveV1(ctx context.Context) error {
 		{func(c *conflict) bool { return statetree.Members.Has(c.key) }, r.pickLatestAllowed},
 		{func(c *conflict) bool { return true }, r.pickDeepestAllowed},
 	}
-	done := make(map[statetree.Key]bool)
 	for _, pass := range passes {
-		picked := make(map[statetree.Key]statetree.Value)
+		var picked []*conflict
 		for i := range r.conflicts {
 			c := &r.conflicts[i]
-			if c.settled || done[c.key] || !pass.of(c) {
+			if c.settled || c.outcome != 0 || !pass.of(c) {
 				continue
 			}
-			outcome, err := pass.pick(ctx, c)
-			if err != nil {
+			var err error
+			if c.outcome, err = pass.pick(ctx, c); err != nil {
 				return err
 			}
-			c.outcome, picked[c.key], done[c.key] = outcome, outcome, true
+			picked = append(picked, c)
 		}
 		// They take part in the checks of later passes only, so that their
 		// order does not matter.
-		for k, outcome := range picked {
-			r.partial[k] = outcome
+		for _, c := range picked {
+			c.partial = c.outcome
 		}
 	}
 	return nil
@@ -53,11 +52,12 @@ func (r *resolution) pickLatestAllowed(ctx context.Context, c *conflict) (statet
 	if err != nil {
 		return 0, err
 	}
-	defer delete(r.partial, c.key)
+	defer func() { c.partial = 0 }()
 	r.replayed += len(order)
 	picked := order[0].num
-	for _, q := range order[1:] {
-		r.partial[c.key] = picked
+	for i := range order[1:] {
+		q := &order[1+i]
+		c.partial = picked
 		allowed, err := r.allowed(ctx, q)
 		if err != nil {
 			return 0, err
@@ -77,7 +77,8 @@ func (r *resolution) pickDeepestAllowed(ctx context.Context, c *conflict) (state
 		return 0, err
 	}
 	r.replayed += len(order)
-	for _, q := range slices.Backward(order) {
+	for i := range slices.Backward(order) {
+		q := &order[i]
 		allowed, err := r.allowed(ctx, q)
 		if err != nil {
 			return 0, err
@@ -96,26 +97,26 @@ func (r *resolution) byDepth(ctx context.Context, c *conflict) ([]question, erro
 	for o := range c.accepted {
 		nums = append(nums, o.num)
 	}
-	events, err := r.events.get(ctx, nums)
+	events, err := r.events.get(ctx, nums, nil)
 	if err != nil {
 		return nil, err
 	}
-	type place struct {
+	type ranked struct {
 		question
 		sum [sha1.Size]byte
 	}
-	places := make([]place, len(nums))
+	all := make([]ranked, len(nums))
 	for i, ev := range events {
 		if err := r.sameKey(ev, c.key); err != nil {
 			return nil, err
 		}
-		places[i] = place{r.question(nums[i], ev), sha1.Sum([]byte(ev.ID))}
+		all[i] = ranked{r.question(nums[i], c.key, ev), sha1.Sum([]byte(ev.ID))}
 	}
-	slices.SortFunc(places, func(a, b place) int {
+	slices.SortFunc(all, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(a.ev.Depth, b.ev.Depth), bytes.Compare(b.sum[:], a.sum[:]))
 	})
-	order := make([]question, len(places))
-	for i, p := range places {
+	order := make([]question, len(all))
+	for i, p := range all {
 		order[i] = p.question
 	}
 	return order, nil

@@ -46,13 +46,10 @@ func (r *resolution) resolveV2(ctx context.Context) error {
 func (r *resolution) conclude(ctx context.Context) error {
 	for i := range r.conflicts {
 		if c := &r.conflicts[i]; c.outcome == 0 {
-			c.outcome = r.partial[c.key]
+			c.outcome = c.partial
 		}
 	}
 	for k, num := range r.partial {
-		if _, ok := r.index[k]; ok {
-			continue
-		}
 		v, err := r.base.value(ctx, k)
 		if err != nil {
 			return err
@@ -66,49 +63,80 @@ func (r *resolution) conclude(ctx context.Context) error {
 
 // entry is what sorting needs of an event of the full conflicted set.
 type entry struct {
-	num   statetree.Value
-	id    matrix.EventID
-	ts    int64
-	power bool // is a power event
-	first bool // belongs to step 1: a power event, or in the auth chain of one
-	level auth.Level
-	main  int     // mainline position
-	auth  []int32 // its auth events, as far as they are entries
+	num    statetree.Value
+	key    statetree.Key
+	id     matrix.EventID
+	ts     int64
+	create statetree.Value // the create event by which it was authorised, or 0
+	levels statetree.Value // the power levels event among its auth events, or 0
+	level  auth.Level      // of its sender, by these
+	at     int32           // its place in the set
+	auth   [2]int32        // begin and end in conflictedSet.cited
+	waits  int             // for so many entries
+	power  bool            // is a power event
+	first  bool            // belongs to step 1: a power event, or in the auth chain of one
+}
+
+// older breaks ties between events: that of the lower timestamp is first, then
+// that of the lower ID.
+func (e *entry) older(than *entry) bool {
+	if e.ts != than.ts {
+		return e.ts < than.ts
+	}
+	return e.id < than.id
 }
 
 // conflictedSet is the full conflicted set.
 type conflictedSet struct {
 	entries []entry
 	index   map[statetree.Value]int32
+	cited   []int32 // the auth events of each entry that are entries, in turn
 }
 
-func (s *conflictedSet) add(num statetree.Value) {
-	if _, ok := s.index[num]; !ok {
-		s.index[num] = int32(len(s.entries))
-		s.entries = append(s.entries, entry{num: num})
+// auth returns the auth events of an entry that are entries.
+func (s *conflictedSet) auth(e *entry) []int32 { return s.cited[e.auth[0]:e.auth[1]] }
+
+// newConflictedSet returns the set of the given events, each of which may be
+// given more than once.
+func newConflictedSet(parts [][]statetree.Value) *conflictedSet {
+	n := 0
+	for _, nums := range parts {
+		n += len(nums)
 	}
+	set := &conflictedSet{index: make(map[statetree.Value]int32, n), entries: make([]entry, 0, n)}
+	for _, nums := range parts {
+		for _, num := range nums {
+			if _, ok := set.index[num]; !ok {
+				at := int32(len(set.entries))
+				set.index[num] = at
+				set.entries = append(set.entries, entry{num: num, at: at})
+			}
+		}
+	}
+	return set
 }
 
 // fullConflictedSet is the conflicted state set, the auth difference and, in
 // v2.1, the conflicted state subgraph.
 func (r *resolution) fullConflictedSet(ctx context.Context) (*conflictedSet, error) {
-	set := &conflictedSet{index: make(map[statetree.Value]int32)}
+	conflicting := make([]statetree.Value, 0, 2*len(r.conflicts))
 	for o := range r.conflicting {
-		set.add(o.num)
+		conflicting = append(conflicting, o.num)
 	}
-	parts := []func(context.Context) ([]statetree.Value, error){r.difference}
+	slices.Sort(conflicting) // about as they came, and lie in memory
+	parts := [][]statetree.Value{conflicting}
+	ways := []func(context.Context) ([]statetree.Value, error){r.difference}
 	if r.room.Version.StateResolution == event.StateResolutionV21 {
-		parts = append(parts, r.subgraph)
+		ways = append(ways, r.subgraph)
 	}
-	for _, part := range parts {
-		nums, err := part(ctx)
+	for _, way := range ways {
+		nums, err := way(ctx)
 		if err != nil {
 			return nil, err
 		}
-		for _, num := range nums {
-			set.add(num)
-		}
+		parts = append(parts, nums)
 	}
+	set := newConflictedSet(parts)
 	for from := 0; from < len(set.entries); from += MaxLoad {
 		if err := r.describe(ctx, set, set.entries[from:min(from+MaxLoad, len(set.entries))]); err != nil {
 			return nil, err
@@ -123,7 +151,7 @@ func (r *resolution) describe(ctx context.Context, set *conflictedSet, entries [
 	for i := range entries {
 		nums[i] = entries[i].num
 	}
-	events, err := r.events.get(ctx, nums)
+	events, err := r.events.get(ctx, nums, nil)
 	if err != nil {
 		return err
 	}
@@ -137,13 +165,30 @@ func (r *resolution) describe(ctx context.Context, set *conflictedSet, entries [
 		if err := r.sameKey(ev, n.Key); err != nil {
 			return err
 		}
-		for _, a := range n.Auth {
-			if at, ok := set.index[a.Num]; ok {
-				e.auth = append(e.auth, at)
-			}
-		}
+		e.key = n.Key
+		r.describeAuth(set, e, n.Auth)
 	}
 	return nil
+}
+
+// describeAuth fills in what an entry's auth events say.
+func (r *resolution) describeAuth(set *conflictedSet, e *entry, authEvents []Ref) {
+	if !r.room.Version.CreateInAuthEvents {
+		e.create = r.room.Create
+	}
+	e.auth[0] = int32(len(set.cited))
+	for _, a := range authEvents {
+		switch a.Key {
+		case r.keys.create:
+			e.create = a.Num
+		case r.keys.powerLevels:
+			e.levels = a.Num
+		}
+		if at, ok := set.index[a.Num]; ok {
+			set.cited = append(set.cited, at)
+		}
+	}
+	e.auth[1] = int32(len(set.cited))
 }
 
 // sameKey checks that an event belongs where states and graph have it.
@@ -171,8 +216,8 @@ func isPowerEvent(ev *event.Event) bool {
 // mainlineOrder returns what is not in step 1, sorted from the mainline of the
 // power levels that step 1 led to.
 // https://spec.matrix.org/v1.19/rooms/v2/#definitions
-func (r *resolution) mainlineOrder(ctx context.Context, set *conflictedSet) ([]statetree.Value, error) {
-	levels, err := r.current(ctx, r.keys.powerLevels)
+func (r *resolution) mainlineOrder(ctx context.Context, set *conflictedSet) ([]*entry, error) {
+	levels, err := r.current(ctx, r.placeOf(r.keys.powerLevels))
 	if err != nil {
 		return nil, err
 	}
@@ -180,27 +225,40 @@ func (r *resolution) mainlineOrder(ctx context.Context, set *conflictedSet) ([]s
 	if err := line.begin(ctx, levels); err != nil {
 		return nil, err
 	}
-	var rest []*entry
+	rest := make([]onMainline, 0, len(set.entries))
 	for i := range set.entries {
 		e := &set.entries[i]
 		if e.first {
 			continue
 		}
-		if e.main, err = line.of(ctx, e.num); err != nil {
+		position, err := line.of(ctx, e.levels)
+		if err != nil {
 			return nil, err
 		}
-		rest = append(rest, e)
+		rest = append(rest, onMainline{position, e.ts, e})
 	}
-	slices.SortFunc(rest, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(b.main, a.main), cmp.Compare(a.ts, b.ts), cmp.Compare(a.id, b.id))
-	})
-	return numbersOf(rest), nil
+	slices.SortFunc(rest, onMainline.compare)
+	order := make([]*entry, len(rest))
+	for i := range rest {
+		order[i] = rest[i].entry
+	}
+	return order, nil
 }
 
-func numbersOf(entries []*entry) []statetree.Value {
-	nums := make([]statetree.Value, len(entries))
-	for i, e := range entries {
-		nums[i] = e.num
+// onMainline is what sorting from the mainline looks at, so that it mostly need
+// not look elsewhere.
+type onMainline struct {
+	position int
+	ts       int64
+	entry    *entry
+}
+
+func (a onMainline) compare(b onMainline) int {
+	if a.position != b.position {
+		return cmp.Compare(b.position, a.position)
 	}
-	return nums
+	if a.ts != b.ts {
+		return cmp.Compare(a.ts, b.ts)
+	}
+	return cmp.Compare(a.entry.id, b.entry.id)
 }
