@@ -5,14 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
-	"io"
-	"log"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +15,7 @@ import (
 	"github.com/myelin-chat/myelin/federation/membership"
 	peerapi "github.com/myelin-chat/myelin/federation/peer"
 	"github.com/myelin-chat/myelin/federation/remote"
+	"github.com/myelin-chat/myelin/outbound/outboundtest"
 
 	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/config"
@@ -30,7 +25,6 @@ import (
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/signing"
-	"github.com/myelin-chat/myelin/outbound"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/roomserver/ephemeral"
 	"github.com/myelin-chat/myelin/storage"
@@ -59,7 +53,7 @@ type world struct {
 	api          assembled
 	handler      http.Handler
 
-	network *httptest.Server
+	network *outboundtest.Network
 
 	mu        sync.Mutex
 	now       time.Time
@@ -72,7 +66,7 @@ func newWorld(t testing.TB) *world { return newWorldOn(t, storagetest.Open(t, st
 func newWorldOn(t testing.TB, db *storage.DB) *world {
 	t.Helper()
 	w := &world{t: t, db: db, now: start, documents: map[string]func() []byte{}}
-	w.network = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.network = outboundtest.New(t, func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		document := w.documents[r.Host]
 		w.mu.Unlock()
@@ -81,10 +75,7 @@ func newWorldOn(t testing.TB, db *storage.DB) *world {
 			return
 		}
 		rw.Write(document())
-	}))
-	w.network.Config.ErrorLog = log.New(io.Discard, "", 0)
-	w.network.StartTLS()
-	t.Cleanup(w.network.Close)
+	})
 	w.build()
 	if _, err := w.accounts.Register(t.Context(), accounts.Registration{
 		Username: "alice", Password: "correct horse battery", InhibitLogin: true, Auth: json.RawMessage(`{"type":"m.login.dummy"}`),
@@ -98,12 +89,10 @@ func (w *world) build() {
 	w.t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	key := newKey(w.t, 1)
-	client, err := outbound.New(outbound.Settings{
-		Federation: config.Federation{Enabled: true, InsecureSkipVerify: true, Deny: []string{"denied.example"}},
-		ServerName: us, Key: key, Resolver: w, Connect: w.connect, Now: w.clock,
-	})
-	must(w.t, err)
-	w.t.Cleanup(client.Close)
+	settings := w.network.Settings(us, key)
+	settings.Now = w.clock
+	client := outboundtest.Client(w.t, settings)
+	var err error
 	w.ring, err = keys.New(w.t.Context(), keys.Settings{DB: w.db, Client: client, ServerName: us, Key: key, Now: w.clock, Log: quiet})
 	must(w.t, err)
 	w.accounts, err = accounts.New(accounts.Settings{
@@ -175,22 +164,6 @@ func (w *world) pass(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.now = w.now.Add(d)
-}
-
-func (*world) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
-	return []netip.Addr{netip.MustParseAddr("8.0.0.1")}, nil
-}
-
-func (*world) LookupSRV(_ context.Context, _, _, name string) (string, []*net.SRV, error) {
-	return "", nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
-}
-
-func (w *world) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	if to.Port() != 8448 {
-		return nil, errors.New("connection refused")
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", w.network.Listener.Addr().String())
 }
 
 // deafBus is the bus of a server that is one node.

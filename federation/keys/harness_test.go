@@ -4,24 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"log"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/federation/keys"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/matrix/signing"
-	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/outbound/outboundtest"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
@@ -33,21 +27,20 @@ var start = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 
 // A world has servers under names, all in this process.
 type world struct {
-	t    testing.TB
-	http *httptest.Server
+	t       testing.TB
+	network *outboundtest.Network
 
 	mu       sync.Mutex
 	now      time.Time
 	handlers map[string]http.HandlerFunc // by Host; who has none is down
-	names    map[netip.Addr]string
-	asked    map[string]int // requests by Host
+	asked    map[string]int              // requests by Host
 }
 
 func newWorld(t testing.TB) *world {
 	w := &world{
-		t: t, now: start, handlers: map[string]http.HandlerFunc{}, names: map[netip.Addr]string{}, asked: map[string]int{},
+		t: t, now: start, handlers: map[string]http.HandlerFunc{}, asked: map[string]int{},
 	}
-	w.http = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.network = outboundtest.New(t, func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		w.asked[r.Host]++
 		h := w.handlers[r.Host]
@@ -56,41 +49,13 @@ func newWorld(t testing.TB) *world {
 			panic(http.ErrAbortHandler)
 		}
 		h(rw, r)
-	}))
-	w.http.Config.ErrorLog = log.New(io.Discard, "", 0)
-	w.http.StartTLS()
-	t.Cleanup(w.http.Close)
+	})
+	w.network.IsUp = func(host string) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.handlers[host] != nil
+	}
 	return w
-}
-
-// LookupNetIP gives each name an address of its own.
-func (w *world) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for a, name := range w.names {
-		if name == host {
-			return []netip.Addr{a}, nil
-		}
-	}
-	n := len(w.names) + 1
-	a := netip.AddrFrom4([4]byte{8, 0, byte(n >> 8), byte(n)})
-	w.names[a] = host
-	return []netip.Addr{a}, nil
-}
-
-func (w *world) LookupSRV(_ context.Context, _, _, name string) (string, []*net.SRV, error) {
-	return "", nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
-}
-
-func (w *world) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	w.mu.Lock()
-	up := w.handlers[w.names[to.Addr()]] != nil
-	w.mu.Unlock()
-	if !up || to.Port() != 8448 {
-		return nil, errors.New("connection refused")
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", w.http.Listener.Addr().String())
 }
 
 func (w *world) clock() time.Time {
@@ -116,7 +81,7 @@ func (w *world) down(names ...matrix.ServerName) {
 	for _, name := range names {
 		w.serve(name, nil)
 	}
-	w.http.CloseClientConnections()
+	w.network.Cut()
 }
 
 // requests is how often a server was asked since the last time this was called.
@@ -199,16 +164,10 @@ func (p *peer) event(version matrix.RoomVersion, at time.Time) *event.Event {
 func (w *world) settings(db *storage.DB) keys.Settings {
 	w.t.Helper()
 	key := newKey(w.t, "ed25519:us", 1)
-	client, err := outbound.New(outbound.Settings{
-		Federation: config.Federation{Enabled: true, InsecureSkipVerify: true, Deny: []string{"denied.example"}},
-		ServerName: us, Key: key, Resolver: w, Connect: w.connect, Now: w.clock,
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(client.Close)
+	settings := w.network.Settings(us, key)
+	settings.Now = w.clock
 	return keys.Settings{
-		DB: db, Client: client, ServerName: us, Key: key, Now: w.clock, Log: slog.New(slog.DiscardHandler),
+		DB: db, Client: outboundtest.Client(w.t, settings), ServerName: us, Key: key, Now: w.clock, Log: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -2,19 +2,13 @@ package network_test
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/federation/keys"
 	"github.com/myelin-chat/myelin/federation/network"
@@ -22,32 +16,13 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/matrix/signing"
-	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/outbound/outboundtest"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
 const peer = matrix.ServerName("peer.example")
-
-// peerNetwork leads every name to one server.
-type peerNetwork struct{ to net.Addr }
-
-func (peerNetwork) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
-	return []netip.Addr{netip.MustParseAddr("8.0.0.1")}, nil
-}
-
-func (peerNetwork) LookupSRV(_ context.Context, _, _, name string) (string, []*net.SRV, error) {
-	return "", nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
-}
-
-func (n peerNetwork) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	if to.Port() != 8448 {
-		return nil, errors.New("connection refused")
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", n.to.String())
-}
 
 func peerKey(t *testing.T, seed byte) signing.Key {
 	t.Helper()
@@ -78,7 +53,7 @@ func peerKeys(t *testing.T, key signing.Key) []byte {
 func newRemote(t *testing.T, script http.HandlerFunc) (network.Rooms, *keys.Ring) {
 	t.Helper()
 	document := peerKeys(t, peerKey(t, 2))
-	server := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	net := outboundtest.New(t, func(rw http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/.well-known/matrix/server":
 			rw.WriteHeader(404)
@@ -87,17 +62,8 @@ func newRemote(t *testing.T, script http.HandlerFunc) (network.Rooms, *keys.Ring
 		default:
 			script(rw, r)
 		}
-	}))
-	t.Cleanup(server.Close)
-	net := peerNetwork{to: server.Listener.Addr()}
-	client, err := outbound.New(outbound.Settings{
-		Federation: config.Federation{Enabled: true, InsecureSkipVerify: true}, ServerName: "us.example", Key: peerKey(t, 1),
-		Resolver: net, Connect: net.connect,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := outboundtest.Client(t, net.Settings("us.example", peerKey(t, 1)))
 	ring, err := keys.New(t.Context(), keys.Settings{
 		DB: storagetest.Open(t, storagetest.SQLite), Client: client, ServerName: "us.example", Key: peerKey(t, 1),
 		Now: time.Now, Log: slog.New(slog.DiscardHandler),
@@ -105,9 +71,8 @@ func newRemote(t *testing.T, script http.HandlerFunc) (network.Rooms, *keys.Ring
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier := ring
 	log := slog.New(slog.DiscardHandler)
-	return network.NewRooms(remote.New(remote.Settings{HTTP: client, Verifier: verifier, Log: log})), verifier
+	return network.NewRooms(remote.New(remote.Settings{HTTP: client, Verifier: ring, Log: log})), ring
 }
 
 // peerEvents are two events of a room, of which the second has the signature of another key.
@@ -194,7 +159,7 @@ func TestRooms(t *testing.T) {
 }
 
 func TestVerifyObject(t *testing.T) {
-	_, verifier := newRemote(t, func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(404) })
+	_, ring := newRemote(t, func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(404) })
 	for _, c := range []struct {
 		name string
 		seed byte
@@ -204,7 +169,7 @@ func TestVerifyObject(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := verifier.VerifyObject(t.Context(), obj, peer, 0); matrix.CodeOf(err) != c.want {
+		if err := ring.VerifyObject(t.Context(), obj, peer, 0); matrix.CodeOf(err) != c.want {
 			t.Errorf("%s: got %v, want the code %q", c.name, err, c.want)
 		}
 	}

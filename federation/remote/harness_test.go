@@ -7,23 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/myelin-chat/myelin/config"
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/outbound/outboundtest"
 )
 
 const (
@@ -78,7 +74,6 @@ type world struct {
 	keys   keyBook
 	client *remote.Client
 	http   *outbound.Client
-	server *httptest.Server
 
 	mu      sync.Mutex
 	answer  http.HandlerFunc
@@ -89,19 +84,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, keys: keyBook{us: newKey(t, "ed25519:us", 1), them: newKey(t, "ed25519:them", 2)}}
-	w.server = httptest.NewUnstartedServer(http.HandlerFunc(w.serve))
-	w.server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	w.server.StartTLS()
-	t.Cleanup(w.server.Close)
-	var err error
-	w.http, err = outbound.New(outbound.Settings{
-		Federation: config.Federation{Enabled: true, InsecureSkipVerify: true, Deny: []string{"denied.example"}},
-		ServerName: us, Key: w.keys[us], Resolver: w, Connect: w.connect,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.http.Close)
+	w.http = outboundtest.Client(t, outboundtest.New(t, w.serve).Settings(us, w.keys[us]))
 	w.client = remote.New(remote.Settings{HTTP: w.http, Verifier: w.keys, Log: slog.New(slog.DiscardHandler)})
 	return w
 }
@@ -118,22 +101,6 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	answer := w.answer
 	w.mu.Unlock()
 	answer(rw, r)
-}
-
-func (w *world) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
-	return []netip.Addr{netip.MustParseAddr("8.0.0.1")}, nil
-}
-
-func (w *world) LookupSRV(_ context.Context, _, _, name string) (string, []*net.SRV, error) {
-	return "", nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
-}
-
-func (w *world) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	if to.Port() != 8448 {
-		return nil, errors.New("connection refused")
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", w.server.Listener.Addr().String())
 }
 
 // script sets the answer to all that follows.
