@@ -10,6 +10,7 @@ import (
 type answer struct {
 	join, invite, knock, leave sections
 	accountData, presence      list
+	toDevice                   list
 }
 
 // sections are the rooms of one part of the answer.
@@ -58,17 +59,19 @@ func (l list) next() list {
 
 // something says whether there is anything to tell.
 func (a *answer) something() bool {
-	return len(a.join)+len(a.invite)+len(a.knock)+len(a.leave)+len(a.accountData)+len(a.presence) > 0
+	return len(a.join)+len(a.invite)+len(a.knock)+len(a.leave)+len(a.accountData)+len(a.presence)+len(a.toDevice) > 0
 }
 
 // body writes the whole response.
 func (a *answer) body(token view.SyncToken) []byte {
 	const beside = 256
-	size := a.join.size() + a.invite.size() + a.knock.size() + a.leave.size() + len(a.accountData) + len(a.presence)
+	size := a.join.size() + a.invite.size() + a.knock.size() + a.leave.size()
+	size += len(a.accountData) + len(a.presence) + len(a.toDevice)
 	dst := append(make([]byte, 0, size+beside), `{"next_batch":"`...)
 	dst = append(token.Append(dst), '"')
 	dst = appendEvents(dst, "account_data", a.accountData)
 	dst = appendEvents(dst, "presence", a.presence)
+	dst = appendEvents(dst, "to_device", a.toDevice)
 	if len(a.join)+len(a.invite)+len(a.knock)+len(a.leave) == 0 {
 		return append(dst, '}')
 	}

@@ -65,8 +65,12 @@ func (a *API) build(ctx context.Context, u *user, r *request) (built, error) {
 		return built{}, err
 	}
 	b.globalData()
+	toDevice, err := b.toDevice(ctx)
+	if err != nil {
+		return built{}, err
+	}
 	token := view.SyncToken{
-		Incarnation: a.DB.Incarnation(), Position: b.look.position, ToDevice: b.look.position,
+		Incarnation: a.DB.Incarnation(), Position: b.look.position, ToDevice: toDevice,
 		Boot: a.Ephemeral.Boot(), Ephemeral: b.counted,
 	}
 	return built{b.out.body(token), token, b.out.something()}, nil

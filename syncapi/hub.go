@@ -11,6 +11,7 @@ import (
 	"github.com/myelin-chat/myelin/roomserver/ephemeral"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
+	"github.com/myelin-chat/myelin/storage/users"
 )
 
 // Limits of what the hub keeps.
@@ -120,10 +121,20 @@ type batch struct {
 
 // add notes that something at position at concerns u.
 func (b *batch) add(u *user, at storage.Position) {
-	if u.moved <= b.after {
+	b.concern(u)
+	u.moved = at
+}
+
+// post notes that a message for a device of u came at position at.
+func (b *batch) post(u *user, at storage.Position) {
+	b.concern(u)
+	u.inbox = at
+}
+
+func (b *batch) concern(u *user) {
+	if u.moved <= b.after && u.inbox <= b.after {
 		b.concerned = append(b.concerned, u)
 	}
-	u.moved = at
 }
 
 // startAfresh forgets everything, as the memory of the log does not reach back
@@ -137,6 +148,7 @@ func (h *hub) startAfresh(b *batch) {
 	for _, u := range h.users {
 		u.places, u.stale, u.loaded, u.news = nil, nil, false, h.position
 		b.add(u, h.position)
+		b.post(u, h.position)
 	}
 }
 
@@ -176,6 +188,12 @@ func (h *hub) take(n storage.News, b *batch) {
 	case rooms.Membership:
 		v.Position = n.Position
 		h.takeMembership(v, b)
+	case users.Addressees:
+		for _, id := range v {
+			if u := h.users[id]; u != nil {
+				b.post(u, n.Position)
+			}
+		}
 	default:
 		if u := h.users[n.User]; u != nil {
 			u.news = n.Position

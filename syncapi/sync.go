@@ -45,6 +45,7 @@ func (a *API) sync(ctx context.Context, c *httpapi.Call, _ *httpapi.None) (*http
 	if err != nil {
 		return nil, err
 	}
+	a.acknowledge(ctx, u, r)
 	defer a.Ephemeral.Syncing(c.User, r.presence)()
 	news := u.subscribe()
 	defer u.unsubscribe(news)
@@ -96,7 +97,7 @@ func (a *API) poll(ctx context.Context, c *httpapi.Call, r *request, w waiter) (
 // so it is for most clients that come back at once with the token they were given.
 func (a *API) nothingFor(u *user, r *request) bool {
 	return r.told.Boot == a.Ephemeral.Boot() && r.told.Ephemeral == a.Ephemeral.Counter() &&
-		a.hub.quiet(u, r.told.Position)
+		a.hub.quiet(u, r.told)
 }
 
 // readRequest reads the parameters.
@@ -110,7 +111,7 @@ func (a *API) readRequest(ctx context.Context, c *httpapi.Call, u *user) (*reque
 		if r.since, err = view.ParseSyncToken(text); err != nil {
 			return nil, err
 		}
-		r.initial = r.since.Incarnation != a.DB.Incarnation() || r.since.Position > a.DB.Position()
+		r.initial = r.since.Incarnation != a.DB.Incarnation() || max(r.since.Position, r.since.ToDevice) > a.DB.Position()
 	}
 	if r.initial {
 		r.lost, r.since = r.since != view.SyncToken{}, view.SyncToken{}

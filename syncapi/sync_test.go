@@ -177,6 +177,7 @@ type answer struct {
 	} `json:"rooms"`
 	AccountData events `json:"account_data"`
 	Presence    events `json:"presence"`
+	ToDevice    events `json:"to_device"`
 }
 
 type roomAnswer struct {

@@ -23,7 +23,8 @@ type user struct {
 	stale  map[int64]storage.Position // rooms whose place changed, by this news: to be read again
 	loaded bool                       // places has them all
 	news   storage.Position           // the latest of its own: account data and the like
-	moved  storage.Position           // nothing after this concerns the user
+	moved  storage.Position           // nothing after this concerns the user, but for its inboxes
+	inbox  storage.Position           // no message came for any of its devices after this
 
 	loading sync.Mutex // one reads the places at a time
 
@@ -34,6 +35,7 @@ type user struct {
 	waiters map[chan struct{}]struct{}
 	filters map[string]*view.Filter // parsed, by ID
 	lazy    map[matrix.DeviceID]*lazyMembers
+	given   map[matrix.DeviceID]storage.Position // up to where messages were given and are not removed; 0: nowhere
 
 	ignored   map[matrix.UserID]bool // nil: not read yet
 	ignoredAt storage.Position       // the user's latest news when it was read
@@ -122,7 +124,7 @@ func (h *hub) entry(id matrix.UserID) *user {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if u = h.users[id]; u == nil {
-		u = &user{id: id, news: h.position, moved: h.position}
+		u = &user{id: id, news: h.position, moved: h.position, inbox: h.position}
 		h.users[id] = u
 	}
 	u.syncs.Add(1)
@@ -136,11 +138,11 @@ func (h *hub) fresh(u *user) bool {
 	return u.loaded && len(u.stale) == 0
 }
 
-// quiet says whether nothing since a position concerns u.
-func (h *hub) quiet(u *user, since storage.Position) bool {
+// quiet says whether nothing since a token concerns u.
+func (h *hub) quiet(u *user, since view.SyncToken) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return u.loaded && len(u.stale) == 0 && u.moved <= since
+	return u.loaded && len(u.stale) == 0 && u.moved <= since.Position && u.inbox <= since.ToDevice
 }
 
 // refresh reads what is not known, or no longer, of a user's places. What was read
@@ -253,6 +255,7 @@ func (h *hub) settle(u *user, found []rooms.Membership, w wanted) {
 type glance struct {
 	position storage.Position
 	news     storage.Position // the user's latest own
+	inbox    storage.Position // no message to a device of the user is later
 	rooms    []sight          // those that may have moved since the token
 	stale    bool             // a place changed: refresh, and look again
 }
@@ -267,7 +270,7 @@ type sight struct {
 func (h *hub) glance(u *user, since storage.Position, all bool) glance {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	g := glance{position: h.position, news: u.news, stale: !u.loaded || len(u.stale) > 0}
+	g := glance{position: h.position, news: u.news, inbox: u.inbox, stale: !u.loaded || len(u.stale) > 0}
 	if g.stale || !all && u.moved <= since {
 		return g
 	}
