@@ -81,6 +81,9 @@ func (a *API) userRoutes(r *httpapi.Router) {
 	both.Put("/_matrix/client/v3/user/{userID}/rooms/{roomID}/account_data/{type}",
 		user(a, limits.Write, a.setRoomAccountData))
 
+	both.Put("/_matrix/client/v3/sendToDevice/{eventType}/{txnID}",
+		httpapi.MaxBody(maxToDeviceBody, guest(a, limits.Write, a.sendToDevice)))
+
 	both.Post("/_matrix/client/v3/user/{userID}/openid/request_token", user(a, limits.Write, a.openIDToken))
 
 	both.Post("/_matrix/client/v3/user/{userID}/filter", user(a, limits.Write, a.addFilter))

@@ -140,7 +140,7 @@ type RateLimits struct {
 	Sync Limit `yaml:"sync"`
 	// Reading anything else.
 	Read Limit `yaml:"read"`
-	// Writing anything else: profiles, account data, devices, filters, aliases.
+	// Writing anything else: profiles, account data, devices and messages to them, filters, aliases.
 	Write Limit `yaml:"write"`
 	// Administration.
 	Admin Limit `yaml:"admin"`

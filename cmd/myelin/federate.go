@@ -117,6 +117,14 @@ func (p *parts) userExists(ctx context.Context, user matrix.UserID) error {
 	return err
 }
 
+// permits returns what says to which servers nothing is sent; nil if nothing is to any.
+func (o *others) permits() func(matrix.ServerName) error {
+	if o == nil {
+		return nil
+	}
+	return o.client.Permits
+}
+
 // routes are what other servers call.
 func (o *others) routes() []httpapi.API {
 	if o == nil {

@@ -71,7 +71,7 @@ func offline(ctx context.Context, c config.Config, do func(context.Context, cont
 	if err != nil {
 		return err
 	}
-	people, err := openAccounts(c, db)
+	people, err := openAccounts(c, db, nil)
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -81,12 +81,12 @@ func offline(ctx context.Context, c config.Config, do func(context.Context, cont
 }
 
 // openAccounts is the same for a server and for a command without one, so that an account is the same wherever it was
-// made.
-func openAccounts(c config.Config, db *storage.DB) (*accounts.Accounts, error) {
+// made. Permits says to which servers nothing is sent; nil: to none is anything.
+func openAccounts(c config.Config, db *storage.DB, permits func(matrix.ServerName) error) (*accounts.Accounts, error) {
 	return accounts.New(accounts.Settings{
 		DB: db, ServerName: c.ServerName,
 		Registration: c.Registration, SharedSecret: c.RegistrationSharedSecret, Guests: c.Guests,
-		PasswordHashCost: c.PasswordHashCost, DefaultPushRules: pushrules.DefaultContent,
+		PasswordHashCost: c.PasswordHashCost, DefaultPushRules: pushrules.DefaultContent, Permits: permits,
 		Now: time.Now, Rand: rand.Reader,
 	})
 }

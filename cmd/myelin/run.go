@@ -95,7 +95,7 @@ func (p *parts) openBus(context.Context) (err error) {
 
 // makeServers makes what works on the database. They share it and know of each other what Settings name, no more.
 func (p *parts) makeServers(context.Context) (err error) {
-	if p.accounts, err = openAccounts(p.config, p.db); err != nil {
+	if p.accounts, err = openAccounts(p.config, p.db, p.others.permits()); err != nil {
 		return err
 	}
 	p.ephemeral, err = ephemeral.New(ephemeral.Settings{Bus: p.bus, Now: time.Now, Boot: rand.Text(), Log: p.log})
