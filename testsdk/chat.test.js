@@ -1,5 +1,5 @@
 // Two users register, chat, type, send receipts and see each other's presence, all
-// through the SDK and its sync.
+// through the SDK and its sync: on one server, and on two that share the room.
 
 import "./polyfill.js";
 
@@ -8,19 +8,19 @@ import { after, before, test } from "node:test";
 import {
   ClientEvent, createClient, EventType, Preset, ReceiptType, RoomEvent, RoomMemberEvent, UserEvent,
 } from "matrix-js-sdk";
-import { startServer } from "./server.js";
+import { startServers } from "./server.js";
 
 // quiet keeps the SDK's own account of its work out of the test's output.
 const quiet = { getChild: () => quiet, trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 for (const level of ["trace", "debug", "info", "warn", "log"]) console[level] = () => {};
 
-let server;
+let servers;
 const clients = [];
 
-before(async () => { server = await startServer(); });
+before(async () => { servers = await startServers(2); });
 after(async () => {
   for (const client of clients) client.stopClient();
-  await server?.stop();
+  await servers?.stop();
 });
 
 // next waits for an event of an emitter that meets a condition.
@@ -39,16 +39,15 @@ function next(emitter, name, condition, what) {
 }
 
 // register makes an account through user-interactive authentication and starts to sync.
-async function register(name) {
-  const guest = createClient({ baseUrl: server.url, logger: quiet });
+async function register(name, baseUrl) {
+  const guest = createClient({ baseUrl, logger: quiet });
   const session = await guest.registerRequest({ username: name, password: `${name}-secret-password` })
     .then(() => assert.fail("registration without authentication succeeded"), (error) => error.data.session);
   const account = await guest.registerRequest({
     username: name, password: `${name}-secret-password`, auth: { type: "m.login.dummy", session },
   });
   const client = createClient({
-    baseUrl: server.url, accessToken: account.access_token, userId: account.user_id, deviceId: account.device_id,
-    logger: quiet,
+    baseUrl, accessToken: account.access_token, userId: account.user_id, deviceId: account.device_id, logger: quiet,
   });
   clients.push(client);
   const ready = next(client, ClientEvent.Sync, (state) => state === "PREPARED", `${name}'s first sync`);
@@ -60,9 +59,13 @@ async function register(name) {
 const messageFrom = (sender, body) => (event) =>
   event.getType() === EventType.RoomMessage && event.getSender() === sender && event.getContent().body === body && event;
 
-test("two users chat", async (t) => {
-  const alice = await register("alice");
-  const bob = await register("bob");
+test("two users of one server chat", (t) => chat(t, servers.urls[0], servers.urls[0]));
+test("two users of two servers chat", (t) => chat(t, servers.urls[1], servers.urls[0], "2"));
+
+// chat lets alice and bob do all that they can do together.
+async function chat(t, alicesServer, bobsServer, suffix = "") {
+  const alice = await register(`alice${suffix}`, alicesServer);
+  const bob = await register(`bob${suffix}`, bobsServer);
   const aliceID = alice.getUserId();
   const bobID = bob.getUserId();
 
@@ -151,16 +154,16 @@ test("two users chat", async (t) => {
     await left;
     await assert.rejects(bob.sendTextMessage(room, "still here"), (error) => error.errcode === "M_FORBIDDEN");
   });
-});
+}
 
 test("a new login sees what was there", async () => {
-  const fresh = createClient({ baseUrl: server.url, logger: quiet });
+  const baseUrl = servers.urls[0];
+  const fresh = createClient({ baseUrl, logger: quiet });
   const account = await fresh.loginRequest({
     type: "m.login.password", identifier: { type: "m.id.user", user: "alice" }, password: "alice-secret-password",
   });
   const client = createClient({
-    baseUrl: server.url, accessToken: account.access_token, userId: account.user_id, deviceId: account.device_id,
-    logger: quiet,
+    baseUrl, accessToken: account.access_token, userId: account.user_id, deviceId: account.device_id, logger: quiet,
   });
   clients.push(client);
   const ready = next(client, ClientEvent.Sync, (state) => state === "PREPARED", "the first sync");
