@@ -34,6 +34,9 @@ type Event struct {
 	// Redacted says that Parse found a wrong content hash: JSON, and all else
 	// here, is of the redacted form.
 	Redacted bool
+	// TooLong says that the type or the state key is longer than allowed in
+	// bytes, but not in characters: see Version.LooseTexts. Only Parse tells it.
+	TooLong bool
 
 	membership Membership // of m.room.member events
 }

@@ -2,6 +2,7 @@ package event
 
 import (
 	"crypto/subtle"
+	"unicode/utf8"
 
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
@@ -19,6 +20,7 @@ const (
 	MaxFieldBytes = 255
 	// MaxPrevEvents and MaxAuthEvents are of the event schemas:
 	// https://spec.matrix.org/v1.19/rooms/v11/#event-format
+	// Events from before there were these limits come as history: ParseHistory.
 	MaxPrevEvents = 20
 	MaxAuthEvents = 10
 
@@ -33,6 +35,29 @@ const (
 // asks. Signatures are the caller's to check: see RequiredSigners.
 // https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 func Parse(v *Version, raw []byte) (*Event, error) {
+	d, err := read(v, raw)
+	if err == nil {
+		err = d.checkCounts()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d.identify()
+}
+
+// ParseHistory is Parse for what another server answers to a backfill, which may have any number of prev events and
+// auth events.
+// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
+func ParseHistory(v *Version, raw []byte) (*Event, error) {
+	d, err := read(v, raw)
+	if err != nil {
+		return nil, err
+	}
+	return d.identify()
+}
+
+// read decodes an event from outside, and checks its format.
+func read(v *Version, raw []byte) (*decoded, error) {
 	if len(raw) > maxRawBytes {
 		return nil, matrix.Errorf(matrix.TooLarge, "the event is %d bytes long, which is more than any valid event", len(raw))
 	}
@@ -53,10 +78,7 @@ func Parse(v *Version, raw []byte) (*Event, error) {
 	if err := decode(v, obj, d); err != nil {
 		return nil, err
 	}
-	if err := d.check(); err != nil {
-		return nil, err
-	}
-	return d.identify()
+	return d, d.check()
 }
 
 // Load makes an event from what was stored earlier: obj must be the JSON of an
@@ -88,7 +110,7 @@ func (d *decoded) identify() (*Event, error) {
 		if err := decode(v, d.RedactedJSON(), redacted); err != nil {
 			return nil, err
 		}
-		redacted.Redacted = true
+		redacted.Redacted, redacted.TooLong = true, d.TooLong
 		d = redacted
 	}
 	if v.EventIDs == ChosenEventIDs {
@@ -129,8 +151,10 @@ func (d *decoded) check() error {
 	if _, err := matrix.ParseUserID(string(d.Sender)); err != nil {
 		return matrix.Errorf(matrix.BadJSON, "sender of the event: %v", err)
 	}
-	if err := d.checkFields(); err != nil {
-		return err
+	if err := d.checkTexts(); err != nil {
+		if d.TooLong = d.Version.LooseTexts && d.isShortInCharacters(); !d.TooLong {
+			return err
+		}
 	}
 	if d.Depth < 0 || d.Depth > d.Version.MaxDepth {
 		return matrix.Errorf(matrix.BadJSON, "depth of the event is %d, it may be 0 to %d", d.Depth, d.Version.MaxDepth)
@@ -209,6 +233,13 @@ func (d *decoded) checkProofs() error {
 
 // checkFields checks the limits that hold for what we build, too.
 func (e *Event) checkFields() error {
+	if err := e.checkTexts(); err != nil {
+		return err
+	}
+	return e.checkCounts()
+}
+
+func (e *Event) checkTexts() error {
 	switch {
 	case len(e.Type) > MaxFieldBytes:
 		return matrix.Errorf(matrix.TooLarge, "the event type is %d bytes long, at most %d are allowed", len(e.Type), MaxFieldBytes)
@@ -218,6 +249,17 @@ func (e *Event) checkFields() error {
 		return matrix.Errorf(matrix.TooLarge, "the sender is %d bytes long, at most %d are allowed", len(e.Sender), MaxFieldBytes)
 	case len(e.RoomID) > MaxFieldBytes:
 		return matrix.Errorf(matrix.TooLarge, "the room ID is %d bytes long, at most %d are allowed", len(e.RoomID), MaxFieldBytes)
+	}
+	return nil
+}
+
+// isShortInCharacters says whether an event keeps the limits if they count characters.
+func (e *Event) isShortInCharacters() bool {
+	return utf8.RuneCountInString(e.Type) <= MaxFieldBytes && utf8.RuneCountInString(e.StateID().StateKey) <= MaxFieldBytes
+}
+
+func (e *Event) checkCounts() error {
+	switch {
 	case len(e.PrevEvents) > MaxPrevEvents:
 		return matrix.Errorf(matrix.TooLarge, "the event has %d prev events, at most %d are allowed", len(e.PrevEvents), MaxPrevEvents)
 	case len(e.AuthEvents) > MaxAuthEvents:

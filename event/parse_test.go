@@ -141,6 +141,55 @@ func sized(n int) func(*Version) string {
 	}
 }
 
+// Up to version 10 there are events whose texts were counted in characters.
+func TestParseTooLong(t *testing.T) {
+	long := strings.Repeat("\U0001F4A5", 70) // 280 bytes
+	for _, tt := range []struct {
+		name    string
+		version matrix.RoomVersion
+		raw     func(v *Version) string
+		tooLong bool
+		code    matrix.ErrorCode
+	}{
+		{"state key of 280 bytes", "10", change("state_key", `"`+long+`"`), true, ""},
+		{"type of 280 bytes", "1", change("type", `"`+long+`"`), true, ""},
+		{"redacted on the way", "10", change("state_key", `"`+long+`"`, "hashes", `{"sha256":"`+strings.Repeat("A", 43)+`"}`), true, ""},
+		{"state key of 255 bytes", "10", change("state_key", `"`+strings.Repeat("x", 255)+`"`), false, ""},
+		{"state key of 280 bytes in 11", "11", change("state_key", `"`+long+`"`), false, matrix.TooLarge},
+		{"state key of 256 characters", "10", change("state_key", `"`+strings.Repeat("x", 256)+`"`), false, matrix.TooLarge},
+		{"type of 256 characters", "10", change("type", `"`+strings.Repeat("x", 256)+`"`, "state_key", `"`+long+`"`), false, matrix.TooLarge},
+	} {
+		v := version(t, tt.version)
+		ev, err := Parse(v, []byte(tt.raw(v)))
+		if matrix.CodeOf(err) != tt.code && (tt.code != "" || err != nil) {
+			t.Errorf("%s: got error %v, want code %q", tt.name, err, tt.code)
+		}
+		if err == nil && ev.TooLong != tt.tooLong {
+			t.Errorf("%s: too long: got %v, want %v", tt.name, ev.TooLong, tt.tooLong)
+		}
+	}
+}
+
+// What comes as history may follow more events than an event may today.
+func TestParseHistory(t *testing.T) {
+	ids := "[" + strings.TrimSuffix(strings.Repeat(`"$e",`, 200), ",") + "]"
+	v := version(t, "11")
+	for _, raw := range []string{message(v, "prev_events", ids), message(v, "auth_events", ids)} {
+		if _, err := Parse(v, []byte(raw)); matrix.CodeOf(err) != matrix.TooLarge {
+			t.Errorf("as it comes: got %v, want it too large", err)
+		}
+		ev, err := ParseHistory(v, []byte(raw))
+		if err != nil || len(ev.PrevEvents)+len(ev.AuthEvents) < 200 {
+			t.Errorf("as history: got %v, want all that it names", err)
+		}
+	}
+	for _, bad := range []string{`{"type":`, message(v, "depth", "-1"), message(v, "type", `"`+strings.Repeat("x", 256)+`"`)} {
+		if _, err := ParseHistory(v, []byte(bad)); err == nil {
+			t.Errorf("%.80s: no error", bad)
+		}
+	}
+}
+
 func TestParseAccepts(t *testing.T) {
 	ids := func(n int) string { return "[" + strings.TrimSuffix(strings.Repeat(`"$e",`, n), ",") + "]" }
 	tests := []struct {

@@ -25,6 +25,7 @@ type Version struct {
 	MaxDepth     int64          // depth may not be greater
 	Redaction    Redaction      // what a redacted event keeps
 	RedactsField RedactsField   // where a redaction names its target
+	LooseTexts   bool           // types and state keys that are too long in bytes, but not in characters, are rejected and not dropped
 
 	// Signatures.
 
@@ -155,7 +156,7 @@ func versions1to6() []*Version {
 	v1 := Version{
 		ID: "1", Stable: true, JSON: canonical.Lenient, MaxDepth: math.MaxInt64,
 		Redaction: redactionV1, EventIDSigner: true, CreateInAuthEvents: true,
-		AliasesRule: true, RedactionRule: true,
+		AliasesRule: true, RedactionRule: true, LooseTexts: true,
 	}
 
 	v2 := v1
@@ -212,6 +213,7 @@ func versions7to12(v6 Version) []*Version {
 	v11.ID = "11"
 	v11.Creator = CreatorIsSender
 	v11.RedactsField = RedactsInContent
+	v11.LooseTexts = false
 	v11.Redaction = redactionV11(v10.Redaction)
 
 	v12 := v11

@@ -165,6 +165,9 @@ func (st *step) judge(ctx context.Context, in *arrival) (why, err error) {
 // check holds an event against its own auth events: auth rule 2, and the rules by the state that they are.
 func (st *step) check(in arrival) error {
 	ev := in.event
+	if ev.TooLong {
+		return &auth.Rejection{Rule: "format", Reason: "the type or the state key is too long"}
+	}
 	if ev.Type == event.TypeCreate && st.tip.create != nil && ev.ID != st.tip.create.ID {
 		return &auth.Rejection{Rule: "1", Reason: fmt.Sprintf("the room was created by %s", st.tip.create.ID)}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/stateres"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -205,6 +206,9 @@ func (st *step) placeHistory(ctx context.Context, in *arrival) error {
 	}
 	if err == nil {
 		in.before, err = st.stateAfterAll(ctx, prevs)
+	}
+	if errors.Is(err, stateres.ErrTooManyStates) {
+		in.unknown, err = true, nil // from before there was a limit of prev events
 	}
 	return err
 }

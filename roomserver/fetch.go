@@ -29,7 +29,9 @@ type fetch struct {
 	fetched  map[matrix.EventID]*event.Event
 	states   []*snapshot
 
-	peers    []matrix.ServerName // whom to ask, in this order; nil until they are needed
+	peers    []matrix.ServerName        // whom to ask, in this order; nil until they are needed
+	spent    map[matrix.ServerName]bool // have told all the events between that they tell
+	broken   map[matrix.ServerName]bool // have what is missing in a form that is no event
 	requests int
 }
 
@@ -50,6 +52,7 @@ func (s *Server) newFetch(room rooms.Room, origin matrix.ServerName, events []*e
 		inBatch: make(map[matrix.EventID]*event.Event, len(events)),
 		fetched: make(map[matrix.EventID]*event.Event),
 		flying:  make(map[matrix.EventID]*rooms.Event),
+		spent:   make(map[matrix.ServerName]bool), broken: make(map[matrix.ServerName]bool),
 	}
 	for _, ev := range events {
 		f.add(ev)

@@ -33,7 +33,7 @@ func (st *step) lacking(ctx context.Context, ev *event.Event) (lacks []matrix.Ev
 			switch {
 			case seen[id]:
 			case prev == nil || prev.Kind == rooms.Outlier || prev.Kind == rooms.Aside:
-				if direct || len(lacks) < maxInherited {
+				if direct && len(lacks) < maxLacks || len(lacks) < maxInherited {
 					lacks = append(lacks, id)
 				}
 			case isHidden(prev):
@@ -50,8 +50,11 @@ func (st *step) lacking(ctx context.Context, ev *event.Event) (lacks []matrix.Ev
 	return lacks, nil
 }
 
-// maxInherited bounds what an event lacks besides its own prev events.
-const maxInherited = event.MaxPrevEvents
+// Limits of what is noted to be missing before one event.
+const (
+	maxLacks     = 100                 // of its prev events: very old ones have any number of them
+	maxInherited = event.MaxPrevEvents // with what hidden ones lack
+)
 
 // lackedBy returns what was missing before a hidden event when it came, and may be still.
 func (st *step) lackedBy(ctx context.Context, hidden *rooms.Event) ([]matrix.EventID, error) {

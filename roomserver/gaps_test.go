@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/myelin-chat/myelin/event"
@@ -307,4 +308,77 @@ func (w *wire) lacks() (ids []matrix.EventID) {
 		ids = append(ids, gap.Lacks)
 	}
 	return ids
+}
+
+// Of a server that has what is missing in a form that is no event, it is not asked for again. Another may have better.
+func TestGapOfBrokenEvents(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		edge, last := unreachable(w)
+		w.remote.broken = 1
+		w.must(roomserver.Missing, last)
+		if want := []string{"missing elsewhere.org"}; !slices.Equal(w.remote.asked, want) {
+			t.Errorf("asked %v, want %v", w.remote.asked, want)
+		}
+		w.must(roomserver.Accepted, w.join("dan:third.org", w.base))
+		w.remote.between = func(roomserver.Gap) []*event.Event { return []*event.Event{edge} }
+		w.must(roomserver.Missing, last) // the edge itself follows what is broken
+		if slices.Contains(w.remote.asked, "event elsewhere.org") {
+			t.Errorf("asked %v: a broken event was asked for again", w.remote.asked)
+		}
+	})
+}
+
+// Who has given fewer events than may be given at once has no more.
+func TestGapIsAskedForOnce(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		lost := w.row(bobThere, 2, w.base)[1]
+		edge := w.say(bobThere, "edge", lost)
+		given := w.say(bobThere, "given", edge)
+		last := w.say(bobThere, "last", given)
+		w.remote.between = func(roomserver.Gap) []*event.Event { return []*event.Event{given} }
+		w.tellState(edge, w.base)
+		w.must(roomserver.Accepted, last)
+		if want := []string{"missing elsewhere.org", "event elsewhere.org", "state_ids elsewhere.org"}; !slices.Equal(w.remote.asked, want) {
+			t.Errorf("asked %v, want %v", w.remote.asked, want)
+		}
+	})
+}
+
+// Events from before there was a limit follow any number of others.
+func TestBackfillManyPrevEvents(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		var branches []*event.Event
+		for i := range 200 {
+			branches = append(branches, w.say(bobThere, fmt.Sprint("branch ", i), w.base))
+		}
+		old := w.make(proto{by: bobThere, typ: "m.room.message", content: `{}`, prevs: branches[:20]})
+		text := string(old.JSON)
+		for _, ev := range branches[20:] {
+			text = strings.Replace(text, `"prev_events":[`, `"prev_events":[`+reference(w.room.Version, ev)+",", 1)
+		}
+		old, err := event.ParseHistory(w.room.Version, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.after[old.ID] = w.after[w.base.ID]
+		w.remote.know(old, branches)
+		last := w.say(bobThere, "last", old)
+		w.remote.between = func(roomserver.Gap) []*event.Event { return nil }
+		w.tellState(old, w.base)
+		w.must(roomserver.Accepted, last)
+		if n, err := w.s.Backfill(context.Background(), w.room.ID, w.stored(last).Order, 1); n != 1 || err != nil {
+			t.Fatalf("backfill: got %d, %v; want the one event", n, err)
+		}
+		if got := len(w.lacks()); got != 100 {
+			t.Errorf("%d gaps are noted, want 100 of the 200", got)
+		}
+	})
+}
+
+// reference is how an event is named by those that follow it.
+func reference(v *event.Version, ev *event.Event) string {
+	if v.References == event.HashedReferences {
+		return fmt.Sprintf(`[%q,{}]`, ev.ID)
+	}
+	return fmt.Sprintf("%q", ev.ID)
 }

@@ -15,6 +15,7 @@ import (
 const (
 	maxGapEvents  = 400 // added to one delivery
 	gapPage       = 20  // asked for at once; what others give at most
+	fullAnswer    = 10  // who gives fewer has no more to give: so many are given if nobody says how many
 	maxGapStates  = 10  // places at which the state is asked for
 	maxGapAnswers = 1000
 )
@@ -44,6 +45,7 @@ func (f *fetch) fetchPrevEvents(ctx context.Context) error {
 
 // missingPrevs returns the prev events that are not here with their states, and the events that follow them.
 func (f *fetch) missingPrevs() (missing, latest []matrix.EventID) {
+	seen := make(map[matrix.EventID]bool)
 	for _, ev := range f.batch {
 		if had := f.here(ev.ID); had != nil && !had.StateUnknown {
 			continue
@@ -53,10 +55,10 @@ func (f *fetch) missingPrevs() (missing, latest []matrix.EventID) {
 			if f.isPlaced(id) {
 				continue
 			}
-			lacks = true
-			if !slices.Contains(missing, id) {
+			if lacks = true; !seen[id] {
 				missing = append(missing, id)
 			}
+			seen[id] = true
 		}
 		if lacks {
 			latest = append(latest, ev.ID)
@@ -86,6 +88,9 @@ func (f *fetch) askBetween(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	for _, server := range f.servers(ctx) {
+		if f.spent[server] {
+			continue
+		}
 		if ctx.Err() != nil || !f.request() {
 			return false, nil
 		}
@@ -93,7 +98,9 @@ func (f *fetch) askBetween(ctx context.Context) (more bool, err error) {
 		if err != nil {
 			continue // another may know
 		}
-		fresh := f.leadingTo(missing, answer, f.isPlaced)
+		f.broken[server] = f.broken[server] || answer.Broken > 0
+		f.spent[server] = len(answer.Events)+answer.Broken < fullAnswer
+		fresh := f.leadingTo(missing, answer.Events, f.isPlaced)
 		for _, ev := range fresh {
 			f.add(ev)
 		}

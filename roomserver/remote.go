@@ -19,7 +19,7 @@ import (
 type Remote interface {
 	// MissingEvents asks for the events between some that we have and some that we were sent.
 	// https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid
-	MissingEvents(ctx context.Context, from matrix.ServerName, gap Gap) ([]*event.Event, error)
+	MissingEvents(ctx context.Context, from matrix.ServerName, gap Gap) (Between, error)
 	// StateIDs asks for the state before an event, and its auth chain, by their IDs.
 	// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid
 	StateIDs(ctx context.Context, from matrix.ServerName, room rooms.Room, at matrix.EventID) (StateIDs, error)
@@ -32,7 +32,8 @@ type Remote interface {
 	// EventAuth asks for the auth chain of an event.
 	// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1event_authroomideventid
 	EventAuth(ctx context.Context, from matrix.ServerName, room rooms.Room, id matrix.EventID) ([]*event.Event, error)
-	// Backfill asks for events and what came before them, newest first.
+	// Backfill asks for events and what came before them, newest first. They may have any number of prev
+	// events: event.ParseHistory reads them.
 	// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
 	Backfill(ctx context.Context, from matrix.ServerName, history History) ([]*event.Event, error)
 }
@@ -44,6 +45,12 @@ type Gap struct {
 	Latest   []matrix.EventID // what is missing came before these
 	Limit    int
 	MinDepth int64
+}
+
+// Between is what a server has in a Gap.
+type Between struct {
+	Events []*event.Event
+	Broken int // things besides that are no events of the room's version, or not signed as they should be
 }
 
 // A History is a stretch of a room's past.
@@ -68,8 +75,8 @@ type alone struct{}
 
 var errAlone = matrix.Errorf(matrix.Unknown, "this server does not reach other servers").WithStatus(502)
 
-func (alone) MissingEvents(context.Context, matrix.ServerName, Gap) ([]*event.Event, error) {
-	return nil, errAlone
+func (alone) MissingEvents(context.Context, matrix.ServerName, Gap) (Between, error) {
+	return Between{}, errAlone
 }
 
 func (alone) StateIDs(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) (StateIDs, error) {

@@ -22,6 +22,7 @@ type script struct {
 	hidden  map[matrix.EventID]bool
 	asked   []string
 	between func(gap roomserver.Gap) []*event.Event
+	broken  int           // things that come with the events between
 	gate    chan struct{} // if not nil, answers wait until it is closed
 }
 
@@ -65,12 +66,14 @@ func (s *script) requests() int {
 	return len(s.asked)
 }
 
-func (s *script) MissingEvents(ctx context.Context, from matrix.ServerName, gap roomserver.Gap) ([]*event.Event, error) {
+func (s *script) MissingEvents(ctx context.Context, from matrix.ServerName, gap roomserver.Gap) (b roomserver.Between, err error) {
 	if err := s.ask(ctx, "missing", from); err != nil {
-		return nil, err
+		return b, err
 	}
+	b.Broken = s.broken
 	if s.between != nil {
-		return s.between(gap), nil
+		b.Events = s.between(gap)
+		return b, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +89,8 @@ func (s *script) MissingEvents(ctx context.Context, from matrix.ServerName, gap 
 			}
 		}
 	}
-	return found, nil
+	b.Events = found
+	return b, nil
 }
 
 func (s *script) StateIDs(ctx context.Context, from matrix.ServerName, room rooms.Room, at matrix.EventID) (ids roomserver.StateIDs, err error) {

@@ -164,12 +164,15 @@ func ask[T any](ctx context.Context, r simRemote, to matrix.ServerName, what str
 	return answer.(T), nil
 }
 
-func (r simRemote) MissingEvents(ctx context.Context, from matrix.ServerName, gap Gap) ([]*event.Event, error) {
-	return ask(ctx, r, from, "missing events", func(h *simHost) ([]*event.Event, error) {
+func (r simRemote) MissingEvents(ctx context.Context, from matrix.ServerName, gap Gap) (Between, error) {
+	return ask(ctx, r, from, "missing events", func(h *simHost) (between Between, err error) {
 		if h.lies(60) {
-			return h.lieEvents(gap.Room.ID)
+			between.Broken = h.sim.rand.IntN(2)
+			between.Events, err = h.lieEvents(gap.Room.ID)
+			return between, err
 		}
-		return h.missing(gap)
+		between.Events, err = h.missing(gap)
+		return between, err
 	})
 }
 

@@ -32,6 +32,9 @@ func (f *fetch) fetchStateAt(ctx context.Context, id matrix.EventID) error {
 	}
 	var doubtful *snapshot
 	for _, server := range f.servers(ctx) {
+		if f.broken[server] {
+			continue // it would give the same once more
+		}
 		at := f.event(ctx, server, id)
 		if at == nil {
 			continue

@@ -22,11 +22,11 @@ var _ roomserver.Remote = Rooms{}
 func NewRooms(c *remote.Client) Rooms { return Rooms{ask: c} }
 
 // MissingEvents implements roomserver.Remote.
-func (r Rooms) MissingEvents(ctx context.Context, from matrix.ServerName, gap roomserver.Gap) ([]*event.Event, error) {
+func (r Rooms) MissingEvents(ctx context.Context, from matrix.ServerName, gap roomserver.Gap) (roomserver.Between, error) {
 	answer, err := r.ask.MissingEvents(ctx, from, remote.Gap{
 		Room: roomOf(gap.Room), Earliest: gap.Earliest, Latest: gap.Latest, Limit: gap.Limit, MinDepth: gap.MinDepth,
 	})
-	return answer.Events, err
+	return roomserver.Between{Events: answer.Events, Broken: answer.Refused.Malformed + answer.Refused.Unsigned}, err
 }
 
 // StateIDs implements roomserver.Remote.

@@ -40,6 +40,7 @@ type door struct {
 	client  *Client
 	server  matrix.ServerName
 	room    Room
+	parse   func(*event.Version, []byte) (*event.Event, error)
 	events  []*event.Event
 	in      map[matrix.EventID]*admitted
 	lists   []*list
@@ -64,7 +65,7 @@ type list struct {
 }
 
 func (c *Client) newDoor(server matrix.ServerName, room Room) *door {
-	return &door{client: c, server: server, room: room, in: map[matrix.EventID]*admitted{}}
+	return &door{client: c, server: server, room: room, parse: event.Parse, in: map[matrix.EventID]*admitted{}}
 }
 
 // list begins a list of at most max events.
@@ -112,7 +113,7 @@ func (d *door) admit(raw []byte) (*admitted, error) {
 		d.refused.Malformed++
 		return nil, nil
 	}
-	e, err := event.Parse(d.room.Version, raw)
+	e, err := d.parse(d.room.Version, raw)
 	if err != nil {
 		d.refused.Malformed++
 		return nil, nil
@@ -216,12 +217,16 @@ type eventList struct {
 	room   Room
 	member string
 	max    int
+	old    bool // events from before there were limits of what they name are taken, too
 }
 
 // events makes a request for a list of events, and lets them in.
 func (c *Client) events(ctx context.Context, in eventList) (Events, error) {
 	d := c.newDoor(in.call.To, in.room)
 	defer d.release()
+	if in.old {
+		d.parse = event.ParseHistory
+	}
 	l := d.list(in.max)
 	l.enough = true
 	err := c.readStream(ctx, in.call, func(s *stream) error {

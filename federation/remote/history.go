@@ -74,7 +74,7 @@ func (c *Client) Backfill(ctx context.Context, from matrix.ServerName, h History
 			To: from, MaxBytes: maxEventsBytes, Timeout: eventsTimeout,
 			URI: outbound.Path("_matrix", "federation", "v1", "backfill", string(h.Room.ID)) + "?" + query.Encode(),
 		},
-		room: h.Room, member: "pdus", max: limit,
+		room: h.Room, member: "pdus", max: limit, old: true,
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/outbound"
 )
 
@@ -94,6 +95,26 @@ func checkHostileLists(t *testing.T, w *world, name string, ask func() error, me
 		io.WriteString(rw, `{`)
 	})
 	checkError(t, name+" of a gigabyte", ask(), outbound.ErrTooLarge)
+}
+
+// An event that follows more others than one may is taken as history alone.
+func TestOldHistory(t *testing.T) {
+	w := newWorld(t)
+	r := w.room("11")
+	short := r.add(event.Proto{Type: "org.example", Sender: bob, RoomID: r.id, Content: []byte(`{}`)}) // as it is redacted
+	text := strings.Replace(string(short.JSON), `"prev_events":[`, `"prev_events":[`+strings.Repeat(`"$older",`, 100), 1)
+	old, err := signing.SignJSON([]byte(text), them, w.keys[them])
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.saysJSON(map[string]any{"events": []json.RawMessage{old}, "pdus": []json.RawMessage{old}})
+	got, err := w.client.Backfill(t.Context(), them, remote.History{Room: r.known(), Limit: 4})
+	if err != nil || len(got.Events) != 1 || len(got.Events[0].PrevEvents) < 100 {
+		t.Errorf("backfill: got %v, %+v, %v; want the event", got.Events, got.Refused, err)
+	}
+	if got, err = w.client.MissingEvents(t.Context(), them, remote.Gap{Room: r.known(), Limit: 4}); err != nil || got.Refused.Malformed != 1 {
+		t.Errorf("missing events: got %v, %+v, %v; want it refused", got.Events, got.Refused, err)
+	}
 }
 
 // More than was asked for is not read.
