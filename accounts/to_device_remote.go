@@ -24,6 +24,7 @@ const (
 	maxMessageID     = 255      // bytes
 	maxRemoteContent = 256 << 10
 	maxBatchLetters  = 1000 // after so many, others come first
+	letterOverhead   = 200  // bytes of a row besides its content
 )
 
 // owe makes the writes by which other servers are owed messages. Each EDU has its ID from the start, so that it is the
@@ -105,99 +106,88 @@ type RemoteToDevice struct {
 }
 
 // ReceiveToDevice puts messages of users of another server into the inboxes of devices, in their order, but for those
-// that came before. When it returns without an error, all that makes sense is stored.
-func (a *Accounts) ReceiveToDevice(ctx context.Context, list []RemoteToDevice) error {
-	var messages []message
-	for _, r := range list {
-		if m, ok := a.readRemote(r); ok {
-			messages = append(messages, m)
-		}
-	}
-	for tries := 0; len(messages) > 0; {
-		writes, rest, err := a.unknown(ctx, messages)
-		if err != nil {
-			return err
-		}
-		if len(writes) > 0 {
-			_, err = a.db.Commit(ctx, writes)
+// that came before. It stores as many of them as go into one batch, and returns what is left and how many bytes it stored.
+func (a *Accounts) ReceiveToDevice(ctx context.Context, list []RemoteToDevice) (rest []RemoteToDevice, bytes int, err error) {
+	for range maxAddressings {
+		b, err := a.unknown(ctx, list)
+		if err == nil && len(b.writes) > 0 {
+			_, err = a.db.Commit(ctx, b.writes)
 		}
 		// Somebody else may have stored one of them, or removed a device, since we looked.
-		again := errors.Is(err, users.ErrDevicesMoved) || errors.Is(err, storage.ErrDuplicate)
-		if tries++; again && tries < maxAddressings {
-			continue
+		if !errors.Is(err, users.ErrDevicesMoved) && !errors.Is(err, storage.ErrDuplicate) {
+			return b.rest, b.bytes, err
 		}
-		if err != nil {
-			return err
-		}
-		messages, tries = rest, 0
 	}
-	return nil
+	return list, 0, matrix.Errorf(matrix.LimitExceeded, "devices come and go too fast")
 }
 
-// readRemote takes of a message what can be delivered.
-func (a *Accounts) readRemote(r RemoteToDevice) (m message, ok bool) {
-	if r.ID == "" || len(r.ID) > maxMessageID || r.Type == "" || len(r.Type) > maxToDeviceType {
-		return m, false
-	}
-	m = message{
-		key:    a.toDeviceKey("message", string(r.Sender.Server()), r.ID),
-		sender: r.Sender, typ: r.Type, to: DeviceMessages{},
-	}
-	total := 0
-	for user, byDevice := range r.Messages {
-		if total += len(byDevice); total > maxToDeviceMessages {
-			return m, false
-		}
-		if a.local(user) == nil {
-			m.to[user] = readRemoteContents(byDevice)
-		}
-	}
-	return m, true
+// A batch is what is stored at once.
+type batch struct {
+	writes         storage.All
+	letters, bytes int
+	rest           []RemoteToDevice // what comes after it
 }
 
-func readRemoteContents(byDevice map[matrix.DeviceID]json.RawMessage) map[matrix.DeviceID]json.RawMessage {
-	read := make(map[matrix.DeviceID]json.RawMessage, len(byDevice))
-	for device, raw := range byDevice {
-		if len(raw) > maxRemoteContent {
-			continue
-		}
-		content, err := canonical.JSON(raw, canonical.Lenient)
-		if err == nil && content[0] == '{' {
-			read[device] = content
-		}
-	}
-	return read
-}
-
-// unknown returns the writes of the first of some messages, those of them that are not known, and the messages that are
-// left. What would take too much is taken for known, and delivered to nobody.
-func (a *Accounts) unknown(ctx context.Context, messages []message) (writes storage.All, rest []message, err error) {
-	keys := make([]int64, len(messages))
-	for i, m := range messages {
-		keys[i] = m.key
+// unknown returns the batch of the first of some messages, of those that are not known. What makes no sense, or would
+// take too much, is left out.
+func (a *Accounts) unknown(ctx context.Context, list []RemoteToDevice) (b batch, err error) {
+	keys := make([]int64, len(list))
+	for i, r := range list {
+		keys[i] = a.toDeviceKey("message", string(r.Sender.Server()), r.ID)
 	}
 	known, err := users.KnownToDevice(ctx, a.db, keys)
 	if err != nil {
-		return nil, nil, err
+		return batch{}, err
 	}
-	letters, bytes := 0, 0
-	for i, m := range messages {
-		if letters >= maxBatchLetters || bytes >= maxToDeviceStored {
-			return writes, messages[i:], nil
+	for i, r := range list {
+		if b.letters >= maxBatchLetters || b.bytes >= maxToDeviceStored {
+			b.rest = list[i:]
+			return b, nil
 		}
-		if known[m.key] {
+		if known[keys[i]] || !r.makesSense() {
 			continue
 		}
-		known[m.key] = true
-		found, err := a.address(ctx, m.to)
-		if err != nil && matrix.CodeOf(err) != matrix.TooLarge {
-			return nil, nil, err
+		known[keys[i]] = true
+		letters, err := a.address(ctx, a.readRemote(r))
+		switch {
+		case matrix.CodeOf(err) == matrix.TooLarge:
+			continue
+		case err != nil:
+			return batch{}, err
 		}
-		letters += len(found)
-		for _, l := range found {
-			bytes += len(l.Content)
+		m := message{key: keys[i], sender: r.Sender, typ: r.Type}
+		b.writes = append(b.writes, m.write(letters, a.nowMS()))
+		b.letters += len(letters)
+		for _, l := range letters {
+			b.bytes += len(l.Content) + letterOverhead
 		}
-		writes = append(writes, m.write(found, a.nowMS()))
 	}
-	return writes, nil, nil
+	return b, nil
+}
+
+func (r *RemoteToDevice) makesSense() bool {
+	total := 0
+	for _, byDevice := range r.Messages {
+		total += len(byDevice)
+	}
+	return r.ID != "" && len(r.ID) <= maxMessageID && r.Type != "" && len(r.Type) <= maxToDeviceType &&
+		total <= maxToDeviceMessages
+}
+
+// readRemote returns what of a message can be delivered here.
+func (a *Accounts) readRemote(r RemoteToDevice) DeviceMessages {
+	ours := DeviceMessages{}
+	for user, byDevice := range r.Messages {
+		if a.local(user) != nil {
+			continue
+		}
+		ours[user] = make(map[matrix.DeviceID]json.RawMessage, len(byDevice))
+		for device, raw := range byDevice {
+			content, err := canonical.JSON(raw, canonical.Lenient)
+			if err == nil && content[0] == '{' && len(content) <= maxRemoteContent {
+				ours[user][device] = content
+			}
+		}
+	}
+	return ours
 }

@@ -220,6 +220,20 @@ func TestSendToDeviceRefusals(t *testing.T) {
 	w.wantInbox("with the ID of what was refused", requester(alice, "A"), `@alice:example.org m.x {}`)
 }
 
+// receive takes all messages, and returns how many bytes were stored.
+func (w *world) receive(list []RemoteToDevice) (total int) {
+	w.t.Helper()
+	for len(list) > 0 {
+		rest, bytes, err := w.ReceiveToDevice(w.ctx, list)
+		wantCode(w.t, "receive", err, "")
+		if err != nil || len(rest) >= len(list) {
+			w.t.Fatalf("of %d messages %d are left", len(list), len(rest))
+		}
+		list, total = rest, total+bytes
+	}
+	return total
+}
+
 // devices opens n sessions of a user.
 func (w *world) devices(user matrix.UserID, n int) {
 	for i := range n {
@@ -240,7 +254,7 @@ func TestToDeviceToTooMany(t *testing.T) {
 		{ID: "2", Sender: "@c:far.example", Type: "m.x", Messages: all},
 		{ID: "3", Sender: "@c:far.example", Type: "m.x", Messages: messages(t, `{"@bob:example.org":{"D1":{"n":2}}}`)},
 	}
-	wantCode(t, "received", w.ReceiveToDevice(w.ctx, list), "")
+	w.receive(list)
 	w.wantInbox("the others", requester(bob, "D1"), `@c:far.example m.x {"n":1}`, `@c:far.example m.x {"n":2}`)
 }
 
@@ -253,7 +267,7 @@ func TestReceiveToDevice(t *testing.T) {
 		}
 		receive := func(list ...RemoteToDevice) {
 			w.t.Helper()
-			wantCode(w.t, "receive", w.ReceiveToDevice(w.ctx, list), "")
+			w.receive(list)
 		}
 		c := matrix.UserID("@c:far.example")
 		one := said("1", c, `{"@bob:example.org":{"B1":{"n":1},"Z":{}},"@x:else.example":{"X":{}},"bob":{"B1":{}},"@nobody:example.org":{"*":{}}}`)
@@ -290,7 +304,12 @@ func TestReceiveManyToDevice(t *testing.T) {
 		})
 		want = append(want, fmt.Sprintf(`@c:far.example m.x {"n":%d}`, i))
 	}
-	wantCode(t, "receive", w.ReceiveToDevice(w.ctx, list), "")
+	if bytes, least := w.receive(list), 100*30*len(`{"n":0}`); bytes < least {
+		t.Errorf("stored %d bytes, want %d at least", bytes, least)
+	}
+	if bytes := w.receive(list); bytes != 0 {
+		t.Errorf("repeated: stored %d bytes, want none", bytes)
+	}
 	w.wantInbox("the first", requester(bob, "D0"), want...)
 	w.wantInbox("the last", requester(bob, "D29"), want...)
 }

@@ -68,7 +68,8 @@ func assemble(p parts) assembled {
 			},
 		}),
 		Intake: intake.New(intake.Settings{
-			Rooms: p.rooms, Ephemeral: p.ephemeral, Ring: p.gate.Ring, Access: may, Inbox: out.inbox, Gate: p.gate,
+			Accounts: p.accounts, Rooms: p.rooms, Ephemeral: p.ephemeral, Ring: p.gate.Ring, Access: may, Inbox: out.inbox,
+			Gate: p.gate, Now: p.now,
 		}),
 	}
 	return out

@@ -2,6 +2,7 @@ package federation_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,6 +74,7 @@ func TestCVE_2023_42453_EDUsOfOthers(t *testing.T) {
 	third := w.peer("third.example", 3)
 	room := w.room("shared")
 	them.join(room)
+	w.device("A")
 	id := w.say(room, "hello")
 	const dave = matrix.UserID("@dave:third.example")
 	for _, p := range []*peer{third, them} {
@@ -93,6 +95,10 @@ func TestCVE_2023_42453_EDUsOfOthers(t *testing.T) {
 	receipts, err := rooms.Receipts(t.Context(), w.db, room.Num, rooms.Span{UpTo: w.db.Position()})
 	if err != nil || len(receipts) != 0 {
 		t.Errorf("receipts: got %v, %v, want none", receipts, err)
+	}
+	// Messages to devices need no room.
+	if got, want := w.mail("A"), []string{"@dave:third.example {}", "@carol:them.example {}"}; !slices.Equal(got, want) {
+		t.Errorf("messages: got %q, want those of users of the server that sent them: %q", got, want)
 	}
 	for _, user := range []matrix.UserID{alice, bob, dave, "@carol:them.example"} {
 		if got := w.ephemeral.Presence(user); got.Known {

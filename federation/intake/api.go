@@ -1,12 +1,16 @@
 // Package intake takes in what other servers send: it reads transactions, checks their events and who may send them,
-// gives what is for the moment (typing, presence) to whom it concerns, and the rest to the inbox.
+// gives what is for the moment (typing, presence) to whom it concerns, messages to devices to the accounts, and the rest to
+// the inbox.
 //
 // https://spec.matrix.org/v1.19/server-server-api/#transactions
 package intake
 
 import (
+	"time"
+
 	"golang.org/x/sync/singleflight"
 
+	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/federation/access"
 	"github.com/myelin-chat/myelin/federation/inbox"
 	"github.com/myelin-chat/myelin/federation/keys"
@@ -19,16 +23,19 @@ import (
 
 // Settings is what the API is made of. All are required.
 type Settings struct {
+	Accounts  *accounts.Accounts
 	Rooms     *roomserver.Server
 	Ephemeral *ephemeral.Server
 	Ring      *keys.Ring
 	Access    *access.Access
 	Inbox     *inbox.Inbox
 	Gate      *peer.Gate
+	Now       func() time.Time
 }
 
 // API takes transactions.
 type API struct {
+	accounts  *accounts.Accounts
 	rooms     *roomserver.Server
 	ephemeral *ephemeral.Server
 	ring      *keys.Ring
@@ -36,6 +43,8 @@ type API struct {
 	inbox     *inbox.Inbox
 	gate      *peer.Gate
 	name      matrix.ServerName
+	now       func() time.Time
+	floods    *floods
 
 	sending singleflight.Group // transactions being taken in, by origin and ID
 }
@@ -43,8 +52,8 @@ type API struct {
 // New returns an API.
 func New(s Settings) *API {
 	return &API{
-		rooms: s.Rooms, ephemeral: s.Ephemeral, ring: s.Ring, access: s.Access, inbox: s.Inbox, gate: s.Gate,
-		name: s.Rooms.ServerName(),
+		accounts: s.Accounts, rooms: s.Rooms, ephemeral: s.Ephemeral, ring: s.Ring, access: s.Access, inbox: s.Inbox,
+		gate: s.Gate, name: s.Rooms.ServerName(), now: s.Now, floods: newFloods(),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/federation/inbox"
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/matrix"
@@ -12,9 +13,9 @@ import (
 	"github.com/myelin-chat/myelin/roomserver/ephemeral"
 )
 
-// What is taken of EDUs: typing, receipts and presence, each for users of the server that sends it only. Device lists,
-// keys and messages to devices are for end-to-end encryption; as long as no device here has keys, nobody could read
-// them, so they are dropped.
+// What is taken of EDUs: typing, receipts, presence and messages to devices, each of users of the server that sends it
+// only. Device lists and keys are dropped: nobody here could ask for them yet, and when somebody can, the whole list is
+// asked of their server first.
 
 const (
 	// typingLife is how long somebody types of whom the server does not say that it stopped. Servers repeat themselves
@@ -54,6 +55,8 @@ func (t *intake) takeEDUs(ctx context.Context, edus []json.RawMessage) (p passin
 			err = t.takeReceipts(ctx, edu.Content, &receipts)
 		case "m.presence":
 			err = t.takePresence(ctx, edu.Content, &p)
+		case accounts.DirectToDevice:
+			t.takeToDevice(edu.Content)
 		}
 		if err != nil {
 			return passing{}, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/federation/inbox"
 	"github.com/myelin-chat/myelin/federation/keys"
@@ -70,6 +71,10 @@ func (a *API) Take(ctx context.Context, origin matrix.ServerName, id string, bod
 	if err != nil {
 		return nil, err
 	}
+	// Before the transaction is staged: one that is known to be here is not read again.
+	if err := t.deliver(ctx); err != nil {
+		return nil, err
+	}
 	if answer, err = json.Marshal(remote.SendResponse{PDUs: t.results}); err != nil {
 		return nil, err
 	}
@@ -102,6 +107,7 @@ type intake struct {
 	origin  matrix.ServerName
 	rooms   map[matrix.RoomID]*roomIntake
 	order   []*roomIntake
+	letters []accounts.RemoteToDevice
 	results remote.Results
 }
 
