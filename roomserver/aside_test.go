@@ -276,6 +276,47 @@ func TestUninvited(t *testing.T) {
 	}
 }
 
+// A knock is refused by whoever has seen it.
+func TestKnockRefused(t *testing.T) {
+	host, guest, evil := newSite(t, "host.org"), newSite(t, "guest.org"), newSite(t, "evil.org")
+	room := host.create(roomserver.CreateRoom{Preset: "private_chat"})
+	if _, err := host.SendState(background, host.as("alice"), roomserver.SendState{
+		Room: room, Type: "m.room.join_rules", Content: []byte(`{"join_rule":"knock"}`),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	told, err := host.MakeKnock(background, guest.visit(room, "bob"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	knock := guest.build(told, nil)
+	if err := guest.Knocked(background, knock, nil); err != nil {
+		t.Fatal(err)
+	}
+	bob := string(guest.user("bob"))
+	for _, c := range []struct {
+		by    *site
+		names matrix.EventID
+		want  roomserver.Outcome
+	}{
+		{evil, "$guessed", roomserver.Refused}, {host, knock.ID, roomserver.Accepted}, {host, knock.ID, roomserver.Refused},
+	} {
+		kick, err := event.Build(knock.Version, event.Proto{
+			Type: event.TypeMember, StateKey: &bob, Sender: c.by.user("alice"), RoomID: room, Content: []byte(`{"membership":"leave"}`),
+			PrevEvents: []matrix.EventID{knock.ID}, AuthEvents: []matrix.EventID{c.names}, Depth: 9, OriginServerTS: 1,
+		}, c.by.name, c.by.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := guest.Receive(background, c.by.name, room, []*event.Event{kick})[0]; got.Outcome != c.want {
+			t.Errorf("by %s, naming %s: got outcome %d, %v; want %d", c.by.name, c.names, got.Outcome, got.Err, c.want)
+		}
+	}
+	if m := guest.stands(room, guest.user("bob")); m.Membership != event.Leave {
+		t.Errorf("bob is %s, want leave", m.Membership)
+	}
+}
+
 // https://spec.matrix.org/v1.19/client-server-api/#invite-permission
 func TestInviteBlockedHere(t *testing.T) {
 	host := newSite(t, "host.org")

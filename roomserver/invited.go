@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
@@ -120,11 +121,11 @@ func strippedOf(ev *event.Event, state []json.RawMessage) []byte {
 	return append(appendStripped(list, ev), ']')
 }
 
-// receiveAside takes from some events those that are of rooms that this server is not in, but has an invite to: the
-// inviter's server tells of its end. It returns the rest, which only a room that this server has been in can take.
+// receiveAside takes from some events those that are of rooms that this server is not in, but has an invite to, or has
+// knocked on: others tell of the end of these. It returns the rest, which only a room that this server has been in can take.
 func (s *Server) receiveAside(ctx context.Context, room rooms.Room, r *reception, events []*event.Event) (rest []*event.Event, err error) {
 	for _, ev := range events {
-		ended, err := s.uninvite(ctx, room, ev)
+		ended, err := s.turnedAway(ctx, room, ev)
 		if err != nil {
 			return nil, err
 		}
@@ -144,16 +145,22 @@ func (s *Server) receiveAside(ctx context.Context, room rooms.Room, r *reception
 	return rest, err
 }
 
-// uninvite ends an invite to a room that this server is not in, if the event is the leave or ban of the invited, made
-// by the inviter: nobody here can tell whether another may.
-func (s *Server) uninvite(ctx context.Context, room rooms.Room, ev *event.Event) (bool, error) {
+// turnedAway ends an invite or a knock of a room that this server is not in, if the event is the leave or ban of the user.
+// Nobody here can tell who may do so. The inviter may take back the invite; and who names the knock among the auth events
+// has seen it in the room, where alone its ID is known.
+func (s *Server) turnedAway(ctx context.Context, room rooms.Room, ev *event.Event) (bool, error) {
 	if m := ev.Membership(); !s.isLocal(ev.Target()) || m != event.Leave && m != event.Ban {
 		return false, nil
 	}
 	before, err := s.standing(ctx, room, ev.Target())
-	if err != nil || before.Inviter != ev.Sender {
+	if err != nil || before.Inviter != ev.Sender && !before.knockedBy(ev.AuthEvents) {
 		return false, err
 	}
 	resident, err := s.setAside(ctx, aside{event: ev})
 	return !resident && err == nil, err
+}
+
+// knockedBy says whether the user knocks with one of these events.
+func (st Standing) knockedBy(events []matrix.EventID) bool {
+	return st.Membership == event.Knock && st.invite != nil && slices.Contains(events, st.invite.ID)
 }
