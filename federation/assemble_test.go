@@ -68,8 +68,8 @@ func assemble(p parts) assembled {
 			},
 		}),
 		Intake: intake.New(intake.Settings{
-			Accounts: p.accounts, Rooms: p.rooms, Ephemeral: p.ephemeral, Ring: p.gate.Ring, Access: may, Inbox: out.inbox,
-			Gate: p.gate, Now: p.now,
+			ToDevice: p.accounts.ReceiveToDevice, Rooms: p.rooms, Ephemeral: p.ephemeral, Ring: p.gate.Ring, Access: may,
+			Inbox: out.inbox, Gate: p.gate, Now: p.now,
 		}),
 	}
 	return out

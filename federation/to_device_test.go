@@ -1,12 +1,9 @@
 package federation_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"reflect"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
@@ -98,40 +95,5 @@ func TestToDeviceWithEvents(t *testing.T) {
 	them.send([]*event.Event{them.message(room, "hello")}, letterOf("1", `{"A":{"n":1}}`))
 	if got, want := w.mail("A"), fromBob(1); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// A server that floods is told to come later, and then loses nothing. Others are not stopped by it.
-func TestToDeviceFlood(t *testing.T) {
-	w := newWorld(t)
-	w.device("A")
-	them, third := w.them(), w.peer("third.example", 3)
-	text := strings.Repeat("x", 250<<10)
-	flood := func(i int) answer {
-		var edus []any
-		for j := range 40 {
-			edus = append(edus, json.RawMessage(letterOf(fmt.Sprint(i, "-", j), `{"A":{"x":"`+text+`"}}`)))
-		}
-		return them.put(path("v1", "send", fmt.Sprint("flood", i)), map[string]any{"origin": them.name, "pdus": []any{}, "edus": edus})
-	}
-	sent := 0
-	for sent < 20 && flood(sent).status == 200 {
-		sent++
-	}
-	if sent < 5 || sent > 9 {
-		t.Errorf("a server may send %d times 10 MB at once, want about 7", sent)
-	}
-	flood(sent).fails(429, matrix.LimitExceeded)
-	third.send(nil, strings.ReplaceAll(letterOf("1", `{"A":{"n":1}}`), string(bob), "@dave:third.example"))
-	them.send(nil) // what is no message to a device is taken
-	if got := w.mail("A"); len(got) != 40*sent+1 || got[len(got)-1] != `@dave:third.example {"n":1}` {
-		t.Errorf("got %d messages, want %d, that of the third server last", len(got), 40*sent+1)
-	}
-	w.pass(time.Minute)
-	if got := flood(sent); got.status != 200 {
-		t.Errorf("a minute later: got %d %.200s, want 200", got.status, got.body)
-	}
-	if got := w.mail("A"); len(got) != 40*(sent+1)+1 {
-		t.Errorf("a minute later: got %d messages, want %d", len(got), 40*(sent+1)+1)
 	}
 }

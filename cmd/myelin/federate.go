@@ -107,8 +107,8 @@ func (p *parts) answerOthers() {
 			UserExists: p.userExists, InviteByAddress: o.network.InviteByAddress,
 		}),
 		Intake: intake.New(intake.Settings{
-			Accounts: p.accounts, Rooms: p.rooms, Ephemeral: p.ephemeral, Ring: o.ring, Access: may, Inbox: o.inbox, Gate: gate,
-			Now: time.Now,
+			ToDevice: p.accounts.ReceiveToDevice, Rooms: p.rooms, Ephemeral: p.ephemeral, Ring: o.ring, Access: may,
+			Inbox: o.inbox, Gate: gate, Now: time.Now,
 		}),
 	}
 }

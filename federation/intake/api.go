@@ -6,6 +6,7 @@
 package intake
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -23,7 +24,7 @@ import (
 
 // Settings is what the API is made of. All are required.
 type Settings struct {
-	Accounts  *accounts.Accounts
+	ToDevice  ToDevice
 	Rooms     *roomserver.Server
 	Ephemeral *ephemeral.Server
 	Ring      *keys.Ring
@@ -33,9 +34,12 @@ type Settings struct {
 	Now       func() time.Time
 }
 
+// ToDevice is accounts.Accounts.ReceiveToDevice.
+type ToDevice func(context.Context, []accounts.RemoteToDevice) (rest []accounts.RemoteToDevice, bytes int, err error)
+
 // API takes transactions.
 type API struct {
-	accounts  *accounts.Accounts
+	toDevice  ToDevice
 	rooms     *roomserver.Server
 	ephemeral *ephemeral.Server
 	ring      *keys.Ring
@@ -52,7 +56,7 @@ type API struct {
 // New returns an API.
 func New(s Settings) *API {
 	return &API{
-		accounts: s.Accounts, rooms: s.Rooms, ephemeral: s.Ephemeral, ring: s.Ring, access: s.Access, inbox: s.Inbox,
+		toDevice: s.ToDevice, rooms: s.Rooms, ephemeral: s.Ephemeral, ring: s.Ring, access: s.Access, inbox: s.Inbox,
 		gate: s.Gate, name: s.Rooms.ServerName(), now: s.Now, floods: newFloods(),
 	}
 }

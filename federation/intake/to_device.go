@@ -27,7 +27,7 @@ func (t *intake) deliver(ctx context.Context) error {
 		if wait := a.floods.wait(t.origin, a.now()); wait > 0 {
 			return matrix.Errorf(matrix.LimitExceeded, "too many messages to devices").With("retry_after_ms", wait.Milliseconds()+1)
 		}
-		rest, bytes, err := a.accounts.ReceiveToDevice(ctx, t.letters)
+		rest, bytes, err := a.toDevice(ctx, t.letters)
 		if err != nil {
 			return err
 		}
