@@ -174,6 +174,7 @@ type watcher struct {
 	receipts map[[3]string]bool   // room, event, user
 	presence map[string][2]string // state and status by user
 	counts   map[[2]string]int    // of bodies, by room and body
+	letters  map[string][]int     // numbers of messages to the device, by sender, in the order of their coming
 }
 
 // watcher makes a user of the server.
@@ -183,6 +184,7 @@ func (s *fleetServer) watcher(t *testing.T, name string) *watcher {
 		session: mustRegister(t, s.url, name), t: t, seen: map[string]bool{}, bodies: map[string][]string{},
 		members: map[[2]string]string{}, invites: map[string]bool{}, left: map[string]bool{}, typing: map[string][]string{},
 		receipts: map[[3]string]bool{}, presence: map[string][2]string{}, counts: map[[2]string]int{},
+		letters: map[string][]int{},
 	}
 	return w
 }
@@ -229,6 +231,11 @@ func (w *watcher) sync(ctx context.Context, timeoutMS int) error {
 		state, _ := content["presence"].(string)
 		status, _ := content["status_msg"].(string)
 		w.presence[e["sender"].(string)] = [2]string{state, status}
+	}
+	for _, e := range listIn(objectIn(r.body, "to_device"), "events") {
+		sender := e["sender"].(string)
+		number, _ := objectIn(e, "content")["n"].(float64)
+		w.letters[sender] = append(w.letters[sender], int(number))
 	}
 	w.since = r.text("next_batch")
 	return nil
