@@ -15,10 +15,10 @@ import (
 type question struct {
 	num  statetree.Value
 	ev   *event.Event
-	auth []Ref       // its auth events, if they may stand in for state
-	need []event.Key // all that the check looks at, the create event included
-	at   [maxNeed]place  // of these
-	own  place           // of the event itself
+	auth []Ref          // its auth events, if they may stand in for state
+	need []event.Key    // all that the check looks at, the create event included
+	at   [maxNeed]place // of these
+	own  place          // of the event itself
 }
 
 // place is a key of the state, and the conflict there is at it.
