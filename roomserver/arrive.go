@@ -75,6 +75,7 @@ func (st *step) findGaps(ctx context.Context, in *arrival, mayLack bool) (err er
 
 // begin looks whether an event is known, and for its auth events.
 func (st *step) begin(ctx context.Context, ev *event.Event) (arrival, error) {
+	st.ofOthers = true
 	found, err := st.find(ctx, ev.ID)
 	if err != nil {
 		return arrival{}, err

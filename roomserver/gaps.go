@@ -68,11 +68,41 @@ func (st *step) lackedBy(ctx context.Context, hidden *rooms.Event) ([]matrix.Eve
 	return lacks, err
 }
 
+// gapsSeen is what a step knows of the gaps that are of some events.
+type gapsSeen struct {
+	looked map[matrix.EventID]bool
+	stored map[matrix.EventID]bool // true: the gap is in the timeline
+	flying []placed                // what was on its way to the database when stored was read
+}
+
+// lookForGaps reads at once which of some events that are to come are missing before others.
+func (st *step) lookForGaps(ctx context.Context, ids ...matrix.EventID) error {
+	st.gaps = gapsSeen{looked: make(map[matrix.EventID]bool, len(ids))}
+	for _, id := range ids {
+		st.gaps.looked[id] = true
+	}
+	if !st.tip.gaps {
+		return nil // those that come with the step will be among its fresh events
+	}
+	st.gaps.flying = st.source.flights.all() // before what is committed is read, so that none falls in between
+	var err error
+	if st.gaps.stored, err = rooms.Lacked(ctx, st.server.db, st.room.Num, ids); err != nil {
+		err = fmt.Errorf("look for gaps of %s: %w", st.room.ID, err)
+	}
+	return err
+}
+
 // lacked says whether any gap is of an event that comes now, and whether that gap is in the timeline.
 func (st *step) lacked(ctx context.Context, id matrix.EventID) (fills, late bool, err error) {
 	if !st.tip.gaps {
 		return false, false, nil
 	}
+	if !st.gaps.looked[id] {
+		if err := st.lookForGaps(ctx, id); err != nil {
+			return false, false, err
+		}
+	}
+	late, fills = st.gaps.stored[id]
 	see := func(by placed) {
 		if slices.Contains(by.lacks, id) {
 			fills, late = true, late || by.late || !isHidden(by.Event)
@@ -81,15 +111,8 @@ func (st *step) lacked(ctx context.Context, id matrix.EventID) (fills, late bool
 	for _, ev := range st.fresh {
 		see(ev)
 	}
-	for _, ev := range st.source.flights.all() {
+	for _, ev := range st.gaps.flying {
 		see(ev)
 	}
-	if late {
-		return fills, late, nil
-	}
-	stored, shown, err := rooms.IsLacked(ctx, st.server.db, st.room.Num, id)
-	if err != nil {
-		err = fmt.Errorf("look for what follows %s: %w", id, err)
-	}
-	return fills || stored, shown, err
+	return fills, late, nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // hints are events of the room that were read before the owner began, for it not to read them again. They
-// are final but for a place that is added; who needs that reads anew.
+// are final but for a place that is added, which only what comes from other servers can do.
 type hints struct {
 	events    map[matrix.EventID]*rooms.Event
 	looked    map[matrix.EventID]bool // IDs that were looked for; those that events lacks were not here
@@ -57,7 +57,7 @@ func (st *step) atHand(id matrix.EventID) *rooms.Event {
 	if ev := st.uncommittedByID()[id]; ev != nil {
 		return ev
 	}
-	if ev := st.hints.events[id]; ev != nil && (st.hints.final || !hasNoPlace(ev)) {
+	if ev := st.hints.events[id]; ev != nil && (!hasNoPlace(ev) || st.hints.final || st.hintsAreFresh()) {
 		return ev
 	}
 	return st.server.cachedByID(st.room, id)
@@ -65,7 +65,22 @@ func (st *step) atHand(id matrix.EventID) *rooms.Event {
 
 // knownAbsent says that an event was looked for and not found, and none of other servers has come since.
 func (st *step) knownAbsent(id matrix.EventID) bool {
-	return st.hints.looked[id] && st.hints.events[id] == nil && st.hints.asOf == st.source.flights.arrived()
+	return st.hints.looked[id] && st.hints.events[id] == nil && st.hintsAreFresh()
+}
+
+// hintsAreFresh says that nothing of other servers has come since the hints were read.
+func (st *step) hintsAreFresh() bool { return st.hints.asOf == st.source.flights.arrived() }
+
+// follow keeps hints good over a step that they were fresh for, and whose result is committed. What it has
+// stored must be looked for anew.
+func (h *hints) follow(st *step) {
+	for _, ev := range st.events {
+		delete(h.looked, ev.ID)
+		delete(h.events, ev.ID)
+	}
+	if st.arrivals != 0 {
+		h.asOf = st.arrivals
+	}
 }
 
 // uncommittedByID are the events that only the owner has yet.

@@ -196,11 +196,10 @@ func (s *Server) settle(o *owner) {
 func (s *Server) launch(o *owner, st *step) *flight {
 	fl := &flight{done: make(chan struct{})}
 	generation, next := o.generation, st.tip
-	arrivals := int64(0)
-	if st.hints.looked != nil {
-		arrivals = s.generations.Add(1)
+	if st.hints.looked != nil || st.ofOthers {
+		st.arrivals = s.generations.Add(1)
 	}
-	o.flights.launch(st.fresh, arrivals)
+	o.flights.launch(st.fresh, st.arrivals)
 	o.tip, o.last = &next, fl
 	s.db.Submit(st.write(generation), func(first storage.Position, err error) {
 		s.land(o, st, landing{tip: &next, generation: generation, first: first, err: err})

@@ -101,9 +101,11 @@ func outcomeOf(err error) Outcome {
 // receiveSome lets the owner take some events. If one makes the step fail, each is tried alone.
 func (s *Server) receiveSome(ctx context.Context, f *fetch, events []*event.Event, r *reception) {
 	var results []Result
-	err := s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
+	err := s.doFor(ctx, f, func(ctx context.Context, st *step) error {
 		results = results[:0]
-		st.hints = f.hints
+		if err := st.lookForGaps(ctx, idsOf(events)...); err != nil {
+			return err
+		}
 		for _, ev := range events {
 			result, err := st.receive(ctx, ev)
 			if err != nil {
@@ -125,6 +127,29 @@ func (s *Server) receiveSome(ctx context.Context, f *fetch, events []*event.Even
 			r.note(Result{Event: ev.ID, Outcome: outcomeOf(err), Err: err})
 		}
 	}
+}
+
+// doFor runs a task with the hints of a fetch, and keeps these good.
+func (s *Server) doFor(ctx context.Context, f *fetch, work task) error {
+	var last *step
+	fresh := false
+	err := s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
+		st.hints = f.hints
+		last, fresh = st, st.hintsAreFresh()
+		return work(ctx, st)
+	})
+	if err == nil && fresh {
+		f.hints.follow(last)
+	}
+	return err
+}
+
+func idsOf(events []*event.Event) []matrix.EventID {
+	ids := make([]matrix.EventID, len(events))
+	for i, ev := range events {
+		ids[i] = ev.ID
+	}
+	return ids
 }
 
 // A reception is a call of Receive and what has come of it.

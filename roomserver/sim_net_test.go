@@ -222,11 +222,3 @@ func (r simRemote) Backfill(ctx context.Context, from matrix.ServerName, history
 		return h.history(history)
 	})
 }
-
-func idsOf(events []*event.Event) []matrix.EventID {
-	ids := make([]matrix.EventID, len(events))
-	for i, ev := range events {
-		ids[i] = ev.ID
-	}
-	return ids
-}

@@ -213,8 +213,7 @@ func (f *fetch) allows(ctx context.Context, ev *event.Event, keys map[event.Key]
 func (s *Server) storeFetched(ctx context.Context, f *fetch) error {
 	f.addOutliersOfBatch()
 	for some := range slices.Chunk(authOrder(f.outliers), maxStepEvents) {
-		err := s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
-			st.hints = f.hints
+		err := s.doFor(ctx, f, func(ctx context.Context, st *step) error {
 			for _, ev := range some {
 				if err := st.addOutlier(ctx, ev); err != nil {
 					return err
@@ -234,8 +233,7 @@ func (s *Server) storeFetched(ctx context.Context, f *fetch) error {
 		if state.lacks > 0 {
 			continue // a state of which some is missing is none
 		}
-		err = s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
-			st.hints = f.hints
+		err = s.doFor(ctx, f, func(ctx context.Context, st *step) error {
 			return st.addAt(ctx, snap.at, state)
 		})
 		if err != nil {

@@ -32,6 +32,9 @@ type step struct {
 	branches branches       // the current state is not resolved yet
 	looks    int            // times it was resolved to judge an event by it
 	hints    hints          // events that are likely to be wanted
+	ofOthers bool           // it took events of other servers
+	arrivals int64          // flights.arrivals, as it set it when it was launched; 0 if it did not
+	gaps     gapsSeen
 
 	byID map[matrix.EventID]*rooms.Event // those not committed yet; nil until they are looked up
 

@@ -13,14 +13,21 @@ func HasGaps(ctx context.Context, q storage.Querier, roomNum int64) (bool, error
 	return found, err
 }
 
-// IsLacked says whether an event that is not here is missing before any that are, and whether one of these is in
-// the timeline.
-func IsLacked(ctx context.Context, q storage.Querier, roomNum int64, id matrix.EventID) (lacked, shown bool, err error) {
-	most, _, err := storage.One[int64](ctx, q, `
-		SELECT COALESCE(MAX(CASE WHEN e.anchor IS NULL THEN 1 ELSE 2 END), 0)
-		FROM gaps g JOIN events e ON e.event_num = g.event_num
-		WHERE g.room_num = $1 AND g.prev_id = $2`, roomNum, string(id))
-	return most > 0, most > 1, err
+// Lacked returns those of some events that are missing before any that are here, and whether one of these is in the
+// timeline.
+func Lacked(ctx context.Context, q storage.Querier, roomNum int64, ids []matrix.EventID) (map[matrix.EventID]bool, error) {
+	lacked := make(map[matrix.EventID]bool)
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		var id matrix.EventID
+		var shown int64
+		err := rows.Scan(&id, &shown)
+		lacked[id] = shown > 0
+		return err
+	}, `
+		SELECT g.prev_id, COUNT(e.anchor) FROM gaps g JOIN events e ON e.event_num = g.event_num
+		WHERE g.room_num = $1 AND g.prev_id IN (SELECT key FROM json_each($2))
+		GROUP BY g.prev_id`, roomNum, storage.Set(ids...))
+	return lacked, err
 }
 
 // LackedBy returns what is missing before an event.

@@ -2,6 +2,7 @@ package rooms
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -103,8 +104,9 @@ func TestGaps(t *testing.T) {
 		filling.Kind, filling.Order = Backfilled, Order{Anchor: first + 1, Sub: -1}
 		w.commit(Append{Room: room, Events: []NewEvent{filling}})
 		for id, want := range map[matrix.EventID]bool{"$lost0": true, "$lost1": false} {
-			if got, shown, err := IsLacked(ctx, w.db, room.Num, id); got != want || shown != want || err != nil {
-				w.t.Errorf("%s: lacked %v, shown %v, %v; want %v", id, got, shown, err, want)
+			got, err := Lacked(ctx, w.db, room.Num, []matrix.EventID{id})
+			if shown, lacked := got[id]; lacked != want || shown != want || err != nil {
+				w.t.Errorf("%s: lacked %v, shown %v, %v; want %v", id, lacked, shown, err, want)
 			}
 		}
 		if got, err := LowestAt(ctx, w.db, room.Num, first+1); got != -1 || err != nil {
@@ -124,8 +126,10 @@ func TestGapMoves(t *testing.T) {
 		shown.Lacks = []matrix.EventID{filling.ID}
 		hidden.Kind, hidden.Lacks = Rejected, []matrix.EventID{filling.ID, "$other"}
 		w.commit(Append{Room: room, NewRoom: true, Events: []NewEvent{shown, hidden}})
-		if got, isShown, err := IsLacked(ctx, w.db, room.Num, "$other"); !got || isShown || err != nil {
-			w.t.Errorf("what a hidden event lacks: got %v, shown %v, %v; want it lacked, not shown", got, isShown, err)
+		got, err := Lacked(ctx, w.db, room.Num, []matrix.EventID{"$other", filling.ID, "$strange"})
+		want := map[matrix.EventID]bool{"$other": false, filling.ID: true}
+		if !maps.Equal(got, want) || err != nil {
+			w.t.Errorf("what is lacked, and whether visibly: got %v, %v; want %v", got, err, want)
 		}
 		filling.Kind, filling.Fills, filling.Lacks = SoftFailed, true, []matrix.EventID{"$one", "$other"}
 		w.commit(Append{Room: room, Events: []NewEvent{filling}})
@@ -137,8 +141,8 @@ func TestGapMoves(t *testing.T) {
 				w.t.Errorf("%s lacks %v, %v; want %s", c.of.Content, got, err, c.want)
 			}
 		}
-		if got, isShown, err := IsLacked(ctx, w.db, room.Num, filling.ID); got || isShown || err != nil {
-			w.t.Errorf("what came: lacked %v, shown %v, %v", got, isShown, err)
+		if got, err := Lacked(ctx, w.db, room.Num, []matrix.EventID{filling.ID}); len(got) > 0 || err != nil {
+			w.t.Errorf("what came is lacked: %v, %v", got, err)
 		}
 	})
 }
