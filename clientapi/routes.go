@@ -141,6 +141,7 @@ func (a *API) timelineRoutes(r *httpapi.Router) {
 	both.Get("/_matrix/client/v3/rooms/{roomID}/event/{eventID}", guest(a, limits.Read, a.event))
 	both.Get("/_matrix/client/v3/rooms/{roomID}/context/{eventID}", guest(a, limits.Read, a.context))
 	both.Get("/_matrix/client/v3/rooms/{roomID}/messages", guest(a, limits.Read, a.messages))
+	r.Get("/_matrix/client/v1/rooms/{roomID}/timestamp_to_event", user(a, limits.Read, a.timestampToEvent))
 
 	both.Post("/_matrix/client/v3/rooms/{roomID}/receipt/{receiptType}/{eventID}", user(a, limits.Ephemeral, a.receipt))
 	both.Post("/_matrix/client/v3/rooms/{roomID}/read_markers", user(a, limits.Ephemeral, a.readMarkers))

@@ -9,7 +9,6 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/stateres"
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -49,7 +48,7 @@ func (s *Server) Backfill(ctx context.Context, id matrix.RoomID, before rooms.Or
 	if err := s.storeFetched(ctx, f); err != nil {
 		return 0, err
 	}
-	return s.storeHistory(ctx, f, gap.event.Order.Anchor)
+	return s.storeHistory(ctx, f, gap.event.Order)
 }
 
 // A historyGap is a timeline event with prev events that are in no timeline.
@@ -133,21 +132,18 @@ func (f *fetch) isInPlace(id matrix.EventID) bool {
 	return f.inBatch[id] != nil || had != nil && had.Kind != rooms.Outlier
 }
 
-// storeHistory lets the owner store events before what is anchored at a position already.
-func (s *Server) storeHistory(ctx context.Context, f *fetch, anchor storage.Position) (gained int, err error) {
+// storeHistory lets the owner store events in the stretch of history that a place is in, before all that is there already.
+func (s *Server) storeHistory(ctx context.Context, f *fetch, at rooms.Order) (gained int, err error) {
 	oldestFirst := slices.Concat(slices.Collect(f.chunks(maxStepEvents))...)
 	err = s.do(ctx, f.room.ID, func(ctx context.Context, st *step) error {
 		gained = 0
-		lowest, err := rooms.LowestAt(ctx, s.db, f.room.Num, anchor)
+		lowest, err := st.lowestOf(ctx, at)
 		if err != nil {
-			return fmt.Errorf("find the order of history in %s: %w", f.room.ID, err)
-		}
-		for _, ev := range st.flyingHistory(anchor) {
-			lowest = min(lowest, ev.Order.Sub)
+			return err
 		}
 		st.hints = f.hints
 		for i, ev := range oldestFirst {
-			order := rooms.Order{Anchor: anchor, Sub: lowest - int64(len(oldestFirst)-i)}
+			order := rooms.Order{Anchor: at.Anchor, Sub: lowest - int64(len(oldestFirst)-i)}
 			shown, err := st.addHistory(ctx, ev, order)
 			if err != nil {
 				return err
@@ -161,14 +157,18 @@ func (s *Server) storeHistory(ctx context.Context, f *fetch, anchor storage.Posi
 	return gained, err
 }
 
-// flyingHistory is history that is not stored yet.
-func (st *step) flyingHistory(anchor storage.Position) (found []placed) {
+// lowestOf is the smallest Sub in use in the stretch of history that a place is in, with what is not stored yet.
+func (st *step) lowestOf(ctx context.Context, at rooms.Order) (int64, error) {
+	lowest, err := rooms.LowestOf(ctx, st.server.db, st.room.Num, at)
+	if err != nil {
+		return 0, fmt.Errorf("find the order of history in %s: %w", st.room.ID, err)
+	}
 	for _, ev := range st.source.flights.all() {
-		if ev.Kind == rooms.Backfilled && ev.Order.Anchor == anchor {
-			found = append(found, ev)
+		if ev.Kind == rooms.Backfilled && ev.Order.Anchor == at.Anchor && ev.Order.Stretch() == at.Stretch() {
+			lowest = min(lowest, ev.Order.Sub)
 		}
 	}
-	return found
+	return min(lowest, at.Sub), nil
 }
 
 // addHistory takes an event of the past into the timeline. It is not held against the current state.

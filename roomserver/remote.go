@@ -36,6 +36,9 @@ type Remote interface {
 	// events: event.ParseHistory reads them.
 	// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
 	Backfill(ctx context.Context, from matrix.ServerName, history History) ([]*event.Event, error)
+	// EventAt asks which event is nearest to a moment. That there is such an event is only said.
+	// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1timestamp_to_eventroomid
+	EventAt(ctx context.Context, from matrix.ServerName, room rooms.Room, m rooms.Moment) (matrix.EventID, error)
 }
 
 // A Gap is a hole in what we know of a room.
@@ -97,4 +100,8 @@ func (alone) EventAuth(context.Context, matrix.ServerName, rooms.Room, matrix.Ev
 
 func (alone) Backfill(context.Context, matrix.ServerName, History) ([]*event.Event, error) {
 	return nil, errAlone
+}
+
+func (alone) EventAt(context.Context, matrix.ServerName, rooms.Room, rooms.Moment) (matrix.EventID, error) {
+	return "", errAlone
 }

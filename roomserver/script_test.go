@@ -20,6 +20,7 @@ type script struct {
 	states  map[matrix.EventID][]*event.Event // before an event
 	deaf    map[matrix.ServerName]bool
 	hidden  map[matrix.EventID]bool
+	moments map[matrix.ServerName]matrix.EventID // what each says is nearest to any
 	asked   []string
 	between func(gap roomserver.Gap) []*event.Event
 	broken  int           // things that come with the events between
@@ -168,4 +169,16 @@ func (s *script) Backfill(ctx context.Context, from matrix.ServerName, h roomser
 		todo = append(todo, ev.PrevEvents...)
 	}
 	return found, nil
+}
+
+func (s *script) EventAt(ctx context.Context, from matrix.ServerName, room rooms.Room, m rooms.Moment) (matrix.EventID, error) {
+	if err := s.ask(ctx, "event at", from); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id, ok := s.moments[from]; ok {
+		return id, nil
+	}
+	return "", errDeaf
 }

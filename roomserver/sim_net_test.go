@@ -222,3 +222,8 @@ func (r simRemote) Backfill(ctx context.Context, from matrix.ServerName, history
 		return h.history(history)
 	})
 }
+
+// EventAt is asked by who reads, and nobody reads by time here.
+func (simRemote) EventAt(context.Context, matrix.ServerName, rooms.Room, rooms.Moment) (matrix.EventID, error) {
+	return "", errAlone
+}

@@ -43,6 +43,7 @@ func (a *API) Routes(r *httpapi.Router) {
 	r.Get("/_matrix/federation/v1/state/{roomID}", peer.Signed(g, limits.Heavy, a.state))
 	r.Get("/_matrix/federation/v1/state_ids/{roomID}", peer.Signed(g, limits.Heavy, a.stateIDs))
 	r.Get("/_matrix/federation/v1/backfill/{roomID}", peer.Signed(g, limits.Read, a.backfill))
+	r.Get("/_matrix/federation/v1/timestamp_to_event/{roomID}", peer.Signed(g, limits.Read, a.timestampToEvent))
 	r.Post("/_matrix/federation/v1/get_missing_events/{roomID}",
 		httpapi.MaxBody(maxQueryBytes, peer.Signed(g, limits.Read, a.missingEvents)))
 }

@@ -66,6 +66,14 @@ func (r Rooms) Backfill(ctx context.Context, from matrix.ServerName, h roomserve
 	return answer.Events, err
 }
 
+// EventAt implements roomserver.Remote.
+func (r Rooms) EventAt(
+	ctx context.Context, from matrix.ServerName, room rooms.Room, m rooms.Moment,
+) (matrix.EventID, error) {
+	answer, err := r.ask.TimestampToEvent(ctx, from, remote.Moment{Room: room.ID, TimeMS: m.AtMS, Backwards: m.Backward})
+	return answer.EventID, err
+}
+
 func roomOf(r rooms.Room) remote.Room { return remote.Room{ID: r.ID, Version: r.Version} }
 
 func placeOf(r rooms.Room, id matrix.EventID) remote.Place {

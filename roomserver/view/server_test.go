@@ -26,7 +26,7 @@ func (w *world) member(sender, target matrix.UserID, m event.Membership) {
 	key := string(target)
 	p := event.Proto{
 		Type: event.TypeMember, StateKey: &key, Sender: sender, RoomID: w.room, Depth: head.Depth + 1,
-		OriginServerTS: now.UnixMilli(), Content: []byte(`{"membership":"` + string(m) + `"}`),
+		OriginServerTS: now.Add(w.passed).UnixMilli(), Content: []byte(`{"membership":"` + string(m) + `"}`),
 	}
 	for _, tip := range tips {
 		p.PrevEvents = append(p.PrevEvents, tip.ID)

@@ -20,13 +20,14 @@ import (
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
-// world is a room server with a clock that stands still.
+// world is a room server with a clock that stands still unless a test moves it.
 type world struct {
-	t    testing.TB
-	db   *storage.DB
-	s    *roomserver.Server
-	room matrix.RoomID
-	txn  int
+	t      testing.TB
+	db     *storage.DB
+	s      *roomserver.Server
+	room   matrix.RoomID
+	txn    int
+	passed time.Duration
 }
 
 type nobody struct{}
@@ -45,7 +46,7 @@ func newWorld(t testing.TB, version matrix.RoomVersion, visibility string) *worl
 	w := &world{t: t, db: storagetest.Open(t, storagetest.SQLite)}
 	w.s = roomserver.New(roomserver.Settings{
 		DB: w.db, ServerName: "example.org", Key: key, Profiles: nobody{}, DefaultVersion: version,
-		Now: func() time.Time { return now }, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return now.Add(w.passed) }, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler),
 	})
 	w.room, err = w.s.Create(t.Context(), who("alice"), roomserver.CreateRoom{
 		Preset: "public_chat",

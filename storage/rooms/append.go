@@ -79,7 +79,7 @@ var (
 			{Name: "state_with", Type: storage.BigInt}, {Name: "auth", Type: storage.Text}, {Name: "relayed", Type: storage.Boolean},
 			{Name: "after_gap", Type: storage.Boolean},
 			{Name: "txn_key", Type: storage.BigInt}, {Name: "txn_device", Type: storage.Text},
-			{Name: "txn_id", Type: storage.Text}, {Name: "json", Type: storage.Text},
+			{Name: "txn_id", Type: storage.Text}, {Name: "json", Type: storage.Text}, {Name: "ts", Type: storage.BigInt},
 		},
 		Key: []string{"event_num"},
 	}
@@ -171,7 +171,10 @@ func (e *NewEvent) liveRows(it *storage.Item) storage.Ref {
 }
 
 func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
-	var before, with, auth any
+	var before, with, auth, ts any
+	if anchor != nil {
+		ts = e.OriginServerTS
+	}
 	if !e.StateUnknown {
 		before = int64(e.StateBefore)
 		if e.StateWith != e.StateBefore {
@@ -184,11 +187,12 @@ func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
 	if e.Known {
 		it.Exec(`
 			UPDATE events SET kind = $1, position = $2, anchor = $3, sub = $4, state_before = $5, state_with = $6, auth = $7,
-				relayed = $8 OR COALESCE(relayed, FALSE), after_gap = $9
-			WHERE event_num = $10`, int64(e.Kind), position, anchor, e.Order.Sub, before, with, auth, e.Relayed, orNil(e.AfterGap), e.Num)
+				relayed = $8 OR COALESCE(relayed, FALSE), after_gap = $9, ts = $10
+			WHERE event_num = $11`, int64(e.Kind), position, anchor, e.Order.Sub, before, with, auth, e.Relayed, orNil(e.AfterGap), ts, e.Num)
 	} else {
 		it.Insert(eventsTable, e.Num, e.RoomNum, string(e.ID), int64(e.Kind), position, anchor, e.Order.Sub, e.Type, e.StateKey,
-			string(e.Sender), before, with, auth, orNil(e.Relayed), orNil(e.AfterGap), orNil(e.TxnKey), orNil(string(e.TxnDevice)), orNil(e.TxnID), string(e.JSON))
+			string(e.Sender), before, with, auth, orNil(e.Relayed), orNil(e.AfterGap), orNil(e.TxnKey), orNil(string(e.TxnDevice)),
+			orNil(e.TxnID), string(e.JSON), ts)
 	}
 	for _, id := range e.Lacks {
 		it.Insert(gapsTable, e.RoomNum, string(id), e.Num)

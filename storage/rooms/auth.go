@@ -42,13 +42,6 @@ func ElsewhereByID(ctx context.Context, q storage.Querier, room Room, ids []matr
 		WHERE event_id IN (SELECT key FROM json_each($1)) AND room_num <> $2`, set, room.Num)
 }
 
-// LowestAt returns the smallest Sub of the events of a room that are anchored at a position; 0 if none were filled in there.
-func LowestAt(ctx context.Context, q storage.Querier, roomNum int64, anchor storage.Position) (int64, error) {
-	sub, _, err := storage.One[int64](ctx, q, `
-		SELECT sub FROM events WHERE room_num = $1 AND anchor = $2 ORDER BY sub LIMIT 1`, roomNum, int64(anchor))
-	return min(sub, 0), err
-}
-
 // WaitingFor returns the redactions of a room that wait for a target.
 func WaitingFor(ctx context.Context, q storage.Querier, roomNum int64, target matrix.EventID) ([]int64, error) {
 	return storage.Collect[int64](ctx, q, `

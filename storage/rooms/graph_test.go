@@ -109,10 +109,10 @@ func TestGaps(t *testing.T) {
 				w.t.Errorf("%s: lacked %v, shown %v, %v; want %v", id, lacked, shown, err, want)
 			}
 		}
-		if got, err := LowestAt(ctx, w.db, room.Num, first+1); got != -1 || err != nil {
+		if got, err := LowestOf(ctx, w.db, room.Num, Order{Anchor: first + 1}); got != -1 || err != nil {
 			w.t.Errorf("lowest: got %d, %v; want -1", got, err)
 		}
-		if got, err := LowestAt(ctx, w.db, room.Num, first); got != 0 || err != nil {
+		if got, err := LowestOf(ctx, w.db, room.Num, Order{Anchor: first}); got != 0 || err != nil {
 			w.t.Errorf("lowest: got %d, %v; want 0", got, err)
 		}
 	})

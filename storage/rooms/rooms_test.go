@@ -22,7 +22,7 @@ var ctx = context.Background()
 
 // world is a database with rooms that are written by hand: no rules apply here.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	db  *storage.DB
 	key signing.Key
 }
@@ -31,7 +31,7 @@ func each(t *testing.T, f func(w *world)) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) { f(newWorld(t, db)) })
 }
 
-func newWorld(t *testing.T, db *storage.DB) *world {
+func newWorld(t testing.TB, db *storage.DB) *world {
 	key, err := signing.Generate(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -47,8 +47,14 @@ func (w *world) room(name string) Room {
 // event makes a message, or a member event if who has a membership: "bob join".
 func (w *world) event(room Room, what string) NewEvent {
 	w.t.Helper()
+	return w.eventAt(room, what, 0)
+}
+
+// eventAt makes such an event with a time that it carries.
+func (w *world) eventAt(room Room, what string, ms int64) NewEvent {
+	w.t.Helper()
 	p := event.Proto{
-		Type: "m.room.message", Sender: "@alice:example.org", RoomID: room.ID, Depth: 1,
+		Type: "m.room.message", Sender: "@alice:example.org", RoomID: room.ID, Depth: 1, OriginServerTS: ms,
 		Content: fmt.Appendf(nil, `{"body":%q}`, what), PrevEvents: []matrix.EventID{}, AuthEvents: []matrix.EventID{},
 	}
 	if name, membership, ok := strings.Cut(what, " "); ok {

@@ -1,0 +1,191 @@
+package rooms
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/myelin-chat/myelin/storage/storagetest"
+)
+
+// timed stores a message that carries a time, at a place in the timeline: live if that is zero.
+func (w *world) timed(room Room, body string, ms int64, at Order) {
+	w.t.Helper()
+	n := w.eventAt(room, body, ms)
+	if at != (Order{}) {
+		n.Kind, n.Order, n.StateUnknown = Backfilled, at, true
+	}
+	w.commit(Append{Room: room, Events: []NewEvent{n}})
+}
+
+func (w *world) byTime(room Room, q TimeQuery) string {
+	w.t.Helper()
+	found, err := ByTime(ctx, w.db, room, q)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return bodies(found)
+}
+
+// Of the same time, what stands nearest in the room's order comes first; what is in no timeline is not found.
+func TestByTime(t *testing.T) {
+	each(t, func(w *world) {
+		room := w.room("one")
+		w.commit(Append{Room: room, NewRoom: true})
+		other := w.room("two")
+		w.commit(Append{Room: other, NewRoom: true})
+		first := w.db.Position() + 1
+		for _, e := range []struct {
+			body string
+			ms   int64
+		}{{"a", 100}, {"b", 200}, {"c", 200}, {"imported", 50}, {"d", 200}, {"e", 300}} {
+			w.timed(room, e.body, e.ms, Order{})
+		}
+		w.timed(room, "old", 200, Order{Anchor: first, Sub: -1})
+		w.timed(room, "older", 10, Order{Anchor: first, Sub: -2})
+		w.timed(other, "elsewhere", 200, Order{})
+		hidden := w.event(room, "outlier")
+		hidden.Kind, hidden.StateUnknown = Outlier, true
+		w.commit(Append{Room: room, Events: []NewEvent{hidden}})
+		for _, c := range []struct {
+			ms       int64
+			backward bool
+			want     string
+		}{
+			{-1, false, "older imported a old b c d e"},
+			{50, false, "imported a old b c d e"},
+			{200, false, "old b c d e"},
+			{201, false, "e"},
+			{301, false, ""},
+			{1<<63 - 1, true, "e d c b old a imported older"},
+			{200, true, "d c b old a imported older"},
+			{199, true, "a imported older"},
+			{9, true, ""},
+		} {
+			q := TimeQuery{Moment: Moment{AtMS: c.ms, Backward: c.backward}, Limit: 100}
+			if got := w.byTime(room, q); got != c.want {
+				w.t.Errorf("%d, backward %v: got %q, want %q", c.ms, c.backward, got, c.want)
+			}
+			// One by one they are the same.
+			var got string
+			for q.Limit = 1; len(got) < 1000; {
+				found, err := ByTime(ctx, w.db, room, q)
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				if len(found) == 0 {
+					break
+				}
+				got, q.Beyond = got+" "+body(found[0]), found[0]
+			}
+			if got != " "+c.want && got+c.want != "" {
+				w.t.Errorf("%d, backward %v, one by one: got %q, want %q", c.ms, c.backward, got, c.want)
+			}
+		}
+	})
+}
+
+// An outlier that gets its place can be found by its time from then on.
+func TestByTimeOfPlaced(t *testing.T) {
+	each(t, func(w *world) {
+		room := w.room("one")
+		n := w.event(room, "late")
+		outlier := *n.Event
+		outlier.Kind, outlier.StateUnknown = Outlier, true
+		w.commit(Append{Room: room, NewRoom: true, Events: []NewEvent{{Event: &outlier}}})
+		q := TimeQuery{Limit: 9}
+		if got := w.byTime(room, q); got != "" {
+			w.t.Errorf("an outlier: got %q, want nothing", got)
+		}
+		w.commit(Append{Room: room, Events: []NewEvent{{Event: n.Event, Known: true}}})
+		if got := w.byTime(room, q); got != "late" {
+			w.t.Errorf("in its place: got %q, want late", got)
+		}
+	})
+}
+
+// Stretches that are begun one below the other, or between two, leave room on both sides.
+func TestStretches(t *testing.T) {
+	each(t, func(w *world) {
+		room := w.room("one")
+		w.commit(Append{Room: room, NewRoom: true})
+		w.timed(room, "live", 1, Order{})
+		live := Order{Anchor: w.db.Position()}
+		below := func(at Order) Order {
+			w.t.Helper()
+			got, ok, err := StretchBelow(ctx, w.db, room.Num, at)
+			if err != nil || !ok || got.Compare(at) >= 0 || got.Stretch() == at.Stretch() {
+				w.t.Fatalf("below %v: got %v, %v, %v", at, got, ok, err)
+			}
+			return got
+		}
+		lowest := func(at Order, want int64) {
+			w.t.Helper()
+			if got, err := LowestOf(ctx, w.db, room.Num, at); got != want || err != nil {
+				w.t.Errorf("lowest of %v: got %d, %v; want %d", at, got, err, want)
+			}
+		}
+		w.timed(room, "history", 1, Order{live.Anchor, -1})
+		oldest := below(live)
+		w.timed(room, "oldest", 1, Order{oldest.Anchor, oldest.Sub - 1})
+		between := below(live)
+		if between.Compare(oldest) <= 0 {
+			w.t.Errorf("between: got %v, want it above %v", between, oldest)
+		}
+		w.timed(room, "between", 1, Order{between.Anchor, between.Sub - 1})
+		below(oldest)
+		lowest(live, -1)
+		lowest(Order{live.Anchor, -1}, -1)
+		lowest(between, between.Sub-1)
+		lowest(oldest, oldest.Sub-1)
+		if got := bodies(w.page(room, PageQuery{Limit: 9})); got != "oldest between history live" {
+			w.t.Errorf("got %q", got)
+		}
+		// The place between two is used up in the end.
+		for i := range 64 {
+			at, ok, err := StretchBelow(ctx, w.db, room.Num, live)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if !ok {
+				return
+			}
+			w.timed(room, fmt.Sprint("more", i), 1, Order{at.Anchor, at.Sub - 1})
+		}
+		w.t.Error("there is always another place between two")
+	})
+}
+
+func (w *world) page(room Room, p PageQuery) []*Event {
+	w.t.Helper()
+	found, err := Page(ctx, w.db, room, p)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return found
+}
+
+// BenchmarkByTime looks for the event nearest to a moment among 2,000.
+func BenchmarkByTime(b *testing.B) {
+	for _, kind := range storagetest.Kinds {
+		b.Run(kind, func(b *testing.B) { benchmarkByTime(b, newWorld(b, storagetest.Open(b, kind))) })
+	}
+}
+
+func benchmarkByTime(b *testing.B, w *world) {
+	room := w.room("one")
+	a := Append{Room: room, NewRoom: true}
+	for i := range 2_000 {
+		n := w.eventAt(room, fmt.Sprint("m", i), int64(i))
+		if a.Events = append(a.Events, n); len(a.Events) == 500 {
+			w.commit(a)
+			a = Append{Room: room}
+		}
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		q := TimeQuery{Moment: Moment{AtMS: int64(i) * 7919 % 2_000, Backward: i%2 == 0}, Limit: 1}
+		if found, err := ByTime(ctx, w.db, room, q); err != nil || len(found) != 1 || found[0].OriginServerTS != q.AtMS {
+			b.Fatalf("%+v: got %v, %v", q, found[0].OriginServerTS, err)
+		}
+	}
+}
