@@ -87,11 +87,14 @@ func (c *Client) Route(ctx context.Context, s matrix.ServerName) (*Route, error)
 // route answers from memory where it can. Those who ask for the same server at the same time wait for one search,
 // which goes on when the first of them does not wait any more.
 func (d *discovery) route(ctx context.Context, name matrix.ServerName) (*Route, error) {
-	if r, ok, err := literalRoute(name); ok {
-		return r, err
-	}
 	if r, fresh := d.routes.get(string(name), d.now()); fresh {
 		return r, nil
+	}
+	if r, ok, err := literalRoute(name); ok {
+		if err == nil {
+			d.routes.put(string(name), r, d.now().Add(routeLife))
+		}
+		return r, err
 	}
 	found := d.flights.DoChan(string(name), func() (route any, err error) {
 		defer recovered(&err)
