@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -54,8 +53,9 @@ type Inbox struct {
 	newest   int64         // transactions with a greater number were added since the start
 	suspects suspects
 
-	mu      sync.Mutex
-	backlog *backlog
+	mu       sync.Mutex
+	backlog  *backlog
+	finished []int64 // transactions of which the work is done, but not noted so
 }
 
 // New returns an inbox, which takes transactions at once, and gives them to rooms in Run.
@@ -72,6 +72,7 @@ func (in *Inbox) Run(ctx context.Context) error {
 		return fmt.Errorf("load what other servers have sent: %w", err)
 	}
 	var workers sync.WaitGroup
+	defer in.noteFinished()
 	defer workers.Wait()
 	free := make(chan struct{}, maxWorkers)
 	workers.Go(func() { in.forget(ctx) })
@@ -84,6 +85,7 @@ func (in *Inbox) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-in.moved:
 		case <-look.C:
+			in.noteFinished()
 			in.mu.Lock()
 			in.backlog.promote(in.Now())
 			in.mu.Unlock()
@@ -175,13 +177,7 @@ func (in *Inbox) work(ctx context.Context, batch []*parcel) {
 	finished := in.backlog.done(batch, again, moments{now: now, notBefore: notBefore})
 	in.mu.Unlock()
 	for _, t := range finished {
-		in.DB.Submit(servers.FinishTransaction{Num: t.num}, in.logUnfinished)
-	}
-}
-
-func (in *Inbox) logUnfinished(_ storage.Position, err error) {
-	if err != nil && !errors.Is(err, storage.ErrClosed) {
-		in.Log.Warn("a transaction that was processed was not noted so; it will be processed again", "cause", err)
+		in.finish(t.num)
 	}
 }
 

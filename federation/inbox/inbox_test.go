@@ -55,7 +55,33 @@ func TestStagedNonsense(t *testing.T) {
 	if n := len(d.backlog.lines); n != 0 {
 		t.Errorf("got %d rooms with work, want none", n)
 	}
+	d.noteFinished()
 	waitFor(t, "the end of the work", func() bool { return d.staged() == 0 })
+}
+
+// That a transaction is done is noted with the next one, or at the end, and again if the next is not stored.
+func TestFinished(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		d := newDesk(t, db)
+		d.stage(here, []*event.Event{d.message(here)})
+		d.stage(here, []*event.Event{d.message(here)})
+		first, err := servers.Staged(t.Context(), db, 0, 1)
+		must(t, err)
+		d.finish(first[0].Num)
+		d.txns-- // the same again: it is not stored
+		d.stage(here, []*event.Event{d.message(here)})
+		if got := d.staged(); got != 2 {
+			t.Errorf("%d staged after a repeat, want 2", got)
+		}
+		d.stage(here, []*event.Event{d.message(here)})
+		if left, err := servers.Staged(t.Context(), db, first[0].Num, 9); err != nil || len(left) != 2 || d.staged() != 2 {
+			t.Errorf("got %d staged, want the two that are not done (%v)", d.staged(), err)
+		}
+		stop := d.run()
+		d.settle()
+		stop()
+		waitFor(t, "the note of the last", func() bool { return d.staged() == 0 })
+	})
 }
 
 // A transaction that was taken in by this run is not taken up as one of the run before.
@@ -77,8 +103,9 @@ func TestRestart(t *testing.T) {
 		d.build(d.take) // the process that was there is gone
 		stop := d.run()
 		waitFor(t, "the event", func() bool { return d.has(e) })
-		waitFor(t, "the end of the work", func() bool { return d.staged() == 0 })
+		d.settle()
 		stop()
+		waitFor(t, "the end of the work", func() bool { return d.staged() == 0 })
 		if n := d.rows(); n != 1 {
 			t.Errorf("got %d rows, want the answer kept", n)
 		}

@@ -61,10 +61,12 @@ func (in *Inbox) Stage(ctx context.Context, t Transaction) (answer []byte, err e
 	}
 	staged := servers.StagedTransaction{
 		Num: in.DB.NextNumber(), Origin: t.Origin, ID: t.ID, ReceivedMS: in.Now().UnixMilli(), Answer: t.Answer, Work: work,
+		Finished: in.takeFinished(),
 	}
 	_, err = in.DB.Commit(ctx, staged)
 	if err != nil {
 		in.release(t.Origin, size)
+		in.finish(staged.Finished...)
 	}
 	switch {
 	case errors.Is(err, storage.ErrDuplicate): // of an earlier attempt whose outcome was not known
@@ -113,7 +115,14 @@ func (in *Inbox) add(t *stagedTransaction, parcels []*parcel) {
 
 // work writes what is left to be done; nil if that is nothing.
 func (t Transaction) work() []byte {
-	work, begun := []byte(`{"rooms":[`), false
+	size := 0
+	for _, item := range t.Items {
+		size += 256
+		for _, e := range item.Events {
+			size += len(e.JSON) + 1
+		}
+	}
+	work, begun := append(make([]byte, 0, size), `{"rooms":[`...), false
 	for _, item := range t.Items {
 		if item.isEmpty() {
 			continue

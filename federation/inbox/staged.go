@@ -75,15 +75,15 @@ func (in *Inbox) loadOne(ctx context.Context, t servers.StagedTransaction) error
 	if err != nil {
 		return err
 	}
+	if len(parcels) == 0 {
+		in.finish(t.Num)
+		return nil
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, p := range parcels {
 		// Twice it was not done when the server ended: perhaps that was no accident.
 		p.careful = t.Starts > 1 || in.suspects.any(p.room, p.events)
-	}
-	if len(parcels) == 0 {
-		in.DB.Submit(servers.FinishTransaction{Num: t.Num}, in.logUnfinished)
-		return nil
 	}
 	in.backlog.bytes += size // whatever the limit: it is here
 	in.backlog.byOrigin[t.Origin] += size

@@ -14,6 +14,7 @@ import (
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/roomserver"
 )
 
@@ -226,6 +227,35 @@ func plainly(err error) string {
 
 // read reads one event; nil if it is refused.
 func (t *intake) read(ctx context.Context, raw []byte) (*event.Event, error) {
+	r, err := t.roomOf(ctx, raw)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	e, err := event.Parse(r.version, raw)
+	switch {
+	case err != nil:
+		t.refuse(event.ClaimedID(r.version, raw), err)
+	case !r.mayTake(e, t.api.name):
+		t.refuse(e.ID, r.refused)
+	case e.RoomID != r.id:
+		t.refuse(e.ID, invalid("the event is not of %s", r.id))
+	case t.api.inbox.IsQuarantined(r.id, e.ID):
+		t.refuse(e.ID, matrix.Errorf(matrix.Forbidden, "this server cannot process the event"))
+	default:
+		return e, nil
+	}
+	return nil, nil
+}
+
+// roomOf finds the room that an event says it is of; nil if the event is refused.
+func (t *intake) roomOf(ctx context.Context, raw []byte) (*roomIntake, error) {
+	// Most events are written canonically, and of the room of the one before. If the guess is wrong, it shows once the
+	// event is read.
+	if guess, ok := canonical.String(canonical.Get(raw, "room_id")); ok {
+		if r := t.rooms[matrix.RoomID(guess)]; r != nil && r.version != nil {
+			return r, nil
+		}
+	}
 	var claims struct {
 		RoomID  matrix.RoomID  `json:"room_id"`
 		EventID matrix.EventID `json:"event_id"`
@@ -248,20 +278,7 @@ func (t *intake) read(ctx context.Context, raw []byte) (*event.Event, error) {
 		t.refuse(claims.EventID, r.refused)
 		return nil, nil
 	}
-	e, err := event.Parse(r.version, raw)
-	switch {
-	case err != nil:
-		t.refuse(event.ClaimedID(r.version, raw), err)
-	case !r.mayTake(e, t.api.name):
-		t.refuse(e.ID, r.refused)
-	case e.RoomID != r.id:
-		t.refuse(e.ID, invalid("the event is not of %s", r.id))
-	case t.api.inbox.IsQuarantined(r.id, e.ID):
-		t.refuse(e.ID, matrix.Errorf(matrix.Forbidden, "this server cannot process the event"))
-	default:
-		return e, nil
-	}
-	return nil, nil
+	return r, nil
 }
 
 // items is what is left to be done, by room.

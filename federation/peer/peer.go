@@ -1,8 +1,8 @@
 package peer
 
 import (
+	"bytes"
 	"context"
-	"io"
 	"net/http"
 	"time"
 
@@ -82,7 +82,7 @@ func Signed[In, Out any](g *Gate, l *httpapi.Limit, h Handler[In, Out]) http.Han
 
 // authenticate returns who made a request, and its body, which is signed too. Nothing of the body is read for who is not
 // talked to, or does not even claim to be somebody.
-func (g *Gate) authenticate(ctx context.Context, r *http.Request, body io.Reader) (matrix.ServerName, []byte, error) {
+func (g *Gate) authenticate(ctx context.Context, r *http.Request, body *httpapi.Body) (matrix.ServerName, []byte, error) {
 	claim, err := outbound.ParseAuthorization(r.Header.Get("Authorization"))
 	if err != nil {
 		return "", nil, err
@@ -90,7 +90,7 @@ func (g *Gate) authenticate(ctx context.Context, r *http.Request, body io.Reader
 	if err := g.Client.Permits(claim.Origin); err != nil {
 		return "", nil, err
 	}
-	content, err := io.ReadAll(body)
+	content, err := readAll(body)
 	if err != nil {
 		return "", nil, err
 	}
@@ -104,4 +104,13 @@ func (g *Gate) authenticate(ctx context.Context, r *http.Request, body io.Reader
 		g.Heard(origin)
 	}
 	return origin, content, nil
+}
+
+// maxAhead bounds the memory that a request gets for a body of which nothing has come yet.
+const maxAhead = 64 << 10
+
+func readAll(body *httpapi.Body) ([]byte, error) {
+	content := bytes.NewBuffer(make([]byte, 0, bytes.MinRead+min(max(body.Length, 0), maxAhead)))
+	_, err := content.ReadFrom(body)
+	return content.Bytes(), err
 }

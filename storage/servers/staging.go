@@ -7,8 +7,8 @@ import (
 	"github.com/myelin-chat/myelin/storage"
 )
 
-// A StagedTransaction is a transaction of another server, on its way into the rooms. As a write it is stored; that
-// fails with storage.ErrDuplicate if the transaction is here already.
+// A StagedTransaction is a transaction of another server, on its way into the rooms. As a write it is stored, and with it
+// that others are done; that fails with storage.ErrDuplicate if the transaction is here already.
 type StagedTransaction struct {
 	Num        int64 // a row number of the database
 	Origin     matrix.ServerName
@@ -18,6 +18,8 @@ type StagedTransaction struct {
 	Work       []byte // JSON; nil: nothing is to be done
 	WorkBytes  int64  // how long Work is, where it was not read
 	Starts     int64  // so often the server has started with the work not done
+
+	Finished FinishTransactions // not read
 }
 
 var stagedTable = &storage.Table{
@@ -37,6 +39,7 @@ func (w StagedTransaction) Rows(it *storage.Item) {
 		work = w.Work
 	}
 	it.Insert(stagedTable, w.Num, w.Origin, w.ID, w.ReceivedMS, w.Starts, w.Answer, work)
+	w.Finished.Rows(it)
 }
 
 // AnswerTo returns what a transaction was answered with, if it is known.
@@ -75,12 +78,16 @@ func (CountStart) Rows(it *storage.Item) {
 	it.Exec(`UPDATE staged_transactions SET starts = starts + 1 WHERE work IS NOT NULL`)
 }
 
-// FinishTransaction notes that the work of a transaction is done.
-type FinishTransaction struct{ Num int64 }
+// FinishTransactions notes of transactions, by their numbers, that the work is done.
+type FinishTransactions []int64
 
 // Rows implements storage.Write.
-func (w FinishTransaction) Rows(it *storage.Item) {
-	it.Exec(`UPDATE staged_transactions SET work = NULL WHERE txn_num = $1`, w.Num)
+func (w FinishTransactions) Rows(it *storage.Item) {
+	if len(w) > 0 {
+		it.Exec(`
+			UPDATE staged_transactions SET work = NULL
+			WHERE txn_num IN (SELECT CAST(key AS BIGINT) FROM json_each($1))`, storage.Numbers(w...))
+	}
 }
 
 // HasOldTransactions says whether any came before a time and is done.

@@ -63,7 +63,9 @@ func TestStagedTransactions(t *testing.T) {
 		}
 
 		commit(t, db, servers.CountStart{})
-		commit(t, db, servers.FinishTransaction{Num: first.Num})
+		last := servers.StagedTransaction{Num: db.NextNumber(), Origin: "c.org", ID: "1", Answer: []byte(`{}`)}
+		last.Finished = servers.FinishTransactions{first.Num, last.Num}
+		commit(t, db, last)
 		commit(t, db, servers.CountStart{})
 		all, err := servers.Staged(t.Context(), db, first.Num, 100)
 		if err != nil || len(all) != 1 || all[0].Starts != 2 || all[0].Origin != "b.org" || all[0].WorkBytes != int64(len(first.Work)) {
