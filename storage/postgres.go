@@ -39,6 +39,7 @@ type postgresEngine struct {
 	writer  *pgx.Conn
 	pid     uint32 // of the writer's server process, the last one that held the lock
 	inserts map[*Table]string
+	grown   *statistics
 }
 
 // openPostgres connects at once, as a server that cannot write should not begin to answer.
@@ -48,7 +49,7 @@ func openPostgres(ctx context.Context, s Settings) (_ engine, err error) {
 		return nil, err
 	}
 	config.ConnectTimeout = connectWait
-	e := &postgresEngine{config: config.Copy(), log: s.Log, seam: s.seam, inserts: map[*Table]string{}}
+	e := &postgresEngine{config: config.Copy(), log: s.Log, seam: s.seam, inserts: map[*Table]string{}, grown: newStatistics()}
 	e.config.RuntimeParams["application_name"] = "myelin"
 	defer func() {
 		if err != nil {
@@ -305,9 +306,6 @@ func (r *postgresRows) decodeOther(f *pgconn.FieldDescription, raw []byte) (cell
 	err := types.Scan(f.DataTypeOID, f.Format, raw, &s)
 	return s, err
 }
-
-// maintain has nothing to do: the server keeps its log by itself.
-func (e *postgresEngine) maintain(ctx context.Context) { <-ctx.Done() }
 
 func (e *postgresEngine) close() error {
 	if e.pool != nil {

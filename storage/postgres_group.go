@@ -64,10 +64,14 @@ func (e *postgresEngine) store(ctx context.Context, a *attempt) outcome {
 		}
 		p = &pipeline{}
 	}
-	e.addWrites(p, a)
+	tables := merge(a)
+	e.addWrites(p, a, tables)
 	p.add("log", manyItems, moveLog, a.moveLogArgs()...)
 	p.add("commit", manyItems, `COMMIT`)
 	_, o := e.send(ctx, p)
+	if o.verdict == committed {
+		e.grown.add(tables)
+	}
 	return o
 }
 
@@ -102,8 +106,8 @@ func failedConditions(a *attempt, counts []int64) outcome {
 
 // addWrites makes one statement of all rows for a table, with a column as an array, so that its text, and the plan
 // with it, is the same for any number of rows.
-func (e *postgresEngine) addWrites(p *pipeline, a *attempt) {
-	for _, t := range merge(a) {
+func (e *postgresEngine) addWrites(p *pipeline, a *attempt, tables []*tableRows) {
+	for _, t := range tables {
 		sql, ok := e.inserts[t.table]
 		if !ok {
 			sql = postgresDialect.insert(t.table)
