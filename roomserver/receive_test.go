@@ -69,6 +69,33 @@ func TestReceiveRow(t *testing.T) {
 	})
 }
 
+// What one step has stored is seen by the next ones of a batch, though what is here was looked up before the first.
+func TestReceiveInSeveralSteps(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		bad := w.topic(carolThere, "not for carol to set", w.base)
+		all, want := []*event.Event{bad}, "r"
+		last := bad
+		for i := range 210 { // three steps
+			last = w.say(bobThere, fmt.Sprint(i), last)
+			all, want = append(all, last), want+"a"
+			if i%70 == 69 {
+				onBad := w.make(proto{by: bobThere, typ: "m.room.message", content: `{}`, prevs: []*event.Event{last}, auth: []matrix.EventID{bad.ID}})
+				again := w.topic(carolThere, fmt.Sprint("nor this ", i), last)
+				all, want = append(all, onBad, again), want+"rr"
+			}
+		}
+		if got := w.outcomes(all...); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if got := w.outcomes(all...); got != strings.Repeat("k", len(all)) {
+			t.Errorf("again: got %s, want all known", got)
+		}
+		if w.remote.requests() != 0 {
+			t.Errorf("nothing was missing, but asked for were %v", w.remote.asked)
+		}
+	})
+}
+
 func TestReceiveFork(t *testing.T) {
 	onWire(t, func(t *testing.T, w *wire) {
 		topic := w.topic("alice", "hers", w.base)
