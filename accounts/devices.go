@@ -3,6 +3,7 @@ package accounts
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"unicode/utf8"
 
@@ -38,6 +39,12 @@ func (a *Accounts) Device(ctx context.Context, user matrix.UserID, id matrix.Dev
 	}
 	a.seen.overlay(user, &device)
 	return device, nil
+}
+
+// DeviceStream returns the stream ID of the last change of a user's devices; 0 if there was none.
+// https://spec.matrix.org/v1.19/server-server-api/#device-management
+func (a *Accounts) DeviceStream(ctx context.Context, user matrix.UserID) (int64, error) {
+	return users.DeviceStream(ctx, a.db, user, math.MaxInt64)
 }
 
 // RenameDevice sets the display name of a device.

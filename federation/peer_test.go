@@ -1,6 +1,7 @@
 package federation_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -194,6 +195,9 @@ func TestDevices(t *testing.T) {
 	w := newWorld(t)
 	them := w.them()
 	them.get(path("v1", "user", "devices", string(alice))).is(`{"user_id":"@alice:us.example","stream_id":0,"devices":[]}`)
+	w.device("A")
+	them.get(path("v1", "user", "devices", string(alice))).is(
+		fmt.Sprintf(`{"user_id":"@alice:us.example","stream_id":%d,"devices":[]}`, int64(w.db.Position())*1024))
 	them.get(path("v1", "user", "devices", "@nobody:us.example")).fails(404, matrix.NotFound)
 	them.post(path("v1", "user", "keys", "query"), []byte(`{"device_keys":{"@alice:us.example":[],"@nobody:us.example":[],"@bob:them.example":[],"x":[]}}`)).
 		is(`{"device_keys":{"@alice:us.example":{}}}`)

@@ -10,6 +10,7 @@ import (
 	"github.com/myelin-chat/myelin/federation"
 	"github.com/myelin-chat/myelin/federation/access"
 	"github.com/myelin-chat/myelin/federation/audience"
+	"github.com/myelin-chat/myelin/federation/devicelists"
 	"github.com/myelin-chat/myelin/federation/history"
 	"github.com/myelin-chat/myelin/federation/inbox"
 	"github.com/myelin-chat/myelin/federation/intake"
@@ -35,6 +36,7 @@ type others struct {
 	network *network.Network
 	outbox  *outbox.Outbox
 	herald  *audience.Herald
+	devices *devicelists.Teller
 	inbox   *inbox.Inbox
 	api     federation.API
 }
@@ -70,22 +72,37 @@ func (p *parts) joinNetwork(context.Context) error {
 		return nil
 	}
 	o.network = network.New(network.Settings{Rooms: p.rooms, Remote: o.ask, Key: p.key, Now: time.Now})
-	o.outbox = outbox.New(outbox.Settings{
-		DB: p.db, ServerName: p.config.ServerName, Rooms: audience.NewRooms(p.db, p.rooms),
-		Sender: outbox.HTTP(o.client), Log: p.log,
-	})
-	stop, err := onMoved(p.bus, o.outbox.Wake)
-	if err != nil {
-		return err
-	}
-	p.onClose(stop)
-	o.herald = audience.NewHerald(audience.HeraldSettings{
-		Ephemeral: p.ephemeral, Outbox: o.outbox, ServerName: p.config.ServerName, Now: time.Now, Log: p.log,
-	})
 	o.inbox = inbox.New(inbox.Settings{
 		DB: p.db, Receive: p.rooms.Receive, SetReceipt: p.rooms.SetReceipt, Now: time.Now, Log: p.log,
 	})
+	if err := p.tellOthers(); err != nil {
+		return err
+	}
 	p.answerOthers()
+	return nil
+}
+
+// tellOthers makes what tells other servers, unasked.
+func (p *parts) tellOthers() error {
+	o := p.others
+	residents := audience.NewRooms(p.db, p.rooms)
+	o.outbox = outbox.New(outbox.Settings{
+		DB: p.db, ServerName: p.config.ServerName, Rooms: residents, Sender: outbox.HTTP(o.client), Log: p.log,
+	})
+	o.herald = audience.NewHerald(audience.HeraldSettings{
+		Ephemeral: p.ephemeral, Outbox: o.outbox, ServerName: p.config.ServerName, Now: time.Now, Log: p.log,
+	})
+	o.devices = devicelists.New(devicelists.Settings{
+		DB: p.db, ServerName: p.config.ServerName, Sharing: residents.Sharing, Permits: o.client.Permits,
+		Now: time.Now, Log: p.log,
+	})
+	for _, wake := range []func(){o.outbox.Wake, o.devices.Wake} {
+		stop, err := onMoved(p.bus, wake)
+		if err != nil {
+			return err
+		}
+		p.onClose(stop)
+	}
 	return nil
 }
 
@@ -139,7 +156,7 @@ func (o *others) running() stage {
 	if o == nil {
 		return nil
 	}
-	return stage{o.inbox.Run, o.outbox.Run, o.herald.Run}
+	return stage{o.inbox.Run, o.outbox.Run, o.herald.Run, o.devices.Run}
 }
 
 // collectors are the counts that tell how it goes with other servers.

@@ -23,7 +23,8 @@ func (a *API) userDevices(ctx context.Context, c *peer.Call, _ *httpapi.None) (*
 	if _, err := a.users.Profile(ctx, user); err != nil {
 		return nil, err
 	}
-	return &remote.UserDevices{UserID: user, Devices: []remote.UserDevice{}}, nil
+	stream, err := a.users.DeviceStream(ctx, user)
+	return &remote.UserDevices{UserID: user, StreamID: stream, Devices: []remote.UserDevice{}}, err
 }
 
 // maxUsersAsked bounds the users of one question.
