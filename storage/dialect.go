@@ -60,15 +60,17 @@ func skipQuoted(sql string, i int) int {
 var (
 	bigintKey = regexp.MustCompile(`(?i)\bBIGINT\s+PRIMARY\s+KEY\b`)
 	bytea     = regexp.MustCompile(`(?i)\bBYTEA\b`)
+	strpos    = regexp.MustCompile(`(?i)\bSTRPOS\b`)
 )
 
 // schema returns the text of a migration as the engine takes it. Only INTEGER PRIMARY KEY is the row
-// ID of a table of SQLite; BIGINT would cost a second tree.
+// ID of a table of SQLite; BIGINT would cost a second tree. What finds a text in another has two names.
 func (d dialect) schema(sql string) string {
 	if d == postgresDialect {
 		return sql
 	}
-	return bytea.ReplaceAllString(bigintKey.ReplaceAllString(sql, "INTEGER PRIMARY KEY"), "BLOB")
+	sql = bigintKey.ReplaceAllString(sql, "INTEGER PRIMARY KEY")
+	return strpos.ReplaceAllString(bytea.ReplaceAllString(sql, "BLOB"), "instr")
 }
 
 // insert returns the statement that inserts into t: one row on SQLite, any number of them, as one

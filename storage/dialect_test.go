@@ -31,8 +31,8 @@ func TestQueryText(t *testing.T) {
 }
 
 func TestSchemaText(t *testing.T) {
-	const in = "CREATE TABLE a (b BIGINT  PRIMARY KEY, c BYTEA NOT NULL, d BIGINT, byteax TEXT)"
-	const want = "CREATE TABLE a (b INTEGER PRIMARY KEY, c BLOB NOT NULL, d BIGINT, byteax TEXT)"
+	const in = "CREATE TABLE a (b BIGINT  PRIMARY KEY, c BYTEA NOT NULL, d BIGINT, byteax TEXT); UPDATE a SET d = strpos(byteax, ':')"
+	const want = "CREATE TABLE a (b INTEGER PRIMARY KEY, c BLOB NOT NULL, d BIGINT, byteax TEXT); UPDATE a SET d = instr(byteax, ':')"
 	if got := sqliteDialect.schema(in); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -27,8 +27,7 @@ func New(db *storage.DB, r *roomserver.Server) *Access { return &Access{db: db, 
 
 // HasMember says whether a user of a server is joined to a room.
 func (a *Access) HasMember(ctx context.Context, room rooms.Room, s matrix.ServerName) (bool, error) {
-	users, err := rooms.JoinedOf(ctx, a.db, room.Num, s, 1)
-	return len(users) > 0 && users[0].Server() == s, err // which may have the name of another's port
+	return rooms.HasJoined(ctx, a.db, room.Num, s)
 }
 
 // IsJoined says whether a user of any server is joined to a room. The error is M_NOT_FOUND if the room is not known.

@@ -49,11 +49,11 @@ func OpenServer(ctx context.Context, server *roomserver.Server, q storage.Querie
 	if err != nil {
 		return nil, err
 	}
-	joined, err := rooms.JoinedOf(ctx, q, room.Num, in.Server, 1)
+	present, err := rooms.HasJoined(ctx, q, room.Num, in.Server)
 	if err != nil {
 		return nil, err
 	}
-	if len(joined) == 0 || joined[0].Server() != in.Server {
+	if !present {
 		return nil, serverNotIn(in)
 	}
 	return &ServerViewer{Room: room, Of: in.Server, server: server, q: q, memo: map[statetree.NodeID]presence{}}, nil

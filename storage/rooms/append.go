@@ -98,7 +98,7 @@ var (
 		Columns: []storage.Column{
 			{Name: "room_num", Type: storage.BigInt}, {Name: "user_id", Type: storage.Text}, {Name: "membership", Type: storage.Text},
 			{Name: "event_num", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt},
-			{Name: "stripped", Type: storage.Text}, {Name: "forgotten", Type: storage.Boolean},
+			{Name: "stripped", Type: storage.Text}, {Name: "forgotten", Type: storage.Boolean}, {Name: "server", Type: storage.Text},
 		},
 		Key: []string{"room_num", "user_id"}, OnConflict: storage.Replace,
 	}
@@ -235,7 +235,8 @@ func (e *NewEvent) redactionRows(it *storage.Item) {
 
 // rows stores a membership that holds from a position on.
 func (m *Membership) rows(it *storage.Item, at any) {
-	it.Insert(membershipsTable, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, at, orNil(string(m.Stripped)), false)
+	it.Insert(membershipsTable, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, at, orNil(string(m.Stripped)), false,
+		string(m.User.Server()))
 	it.Insert(historyTable, m.RoomNum, string(m.User), at, string(m.Membership), m.EventNum)
 }
 
@@ -257,7 +258,8 @@ type ImportMembers struct {
 // Rows implements storage.Write.
 func (w ImportMembers) Rows(it *storage.Item) {
 	for _, m := range w.Members {
-		it.Insert(membershipsTable, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, int64(m.Position), nil, false)
+		it.Insert(membershipsTable, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, int64(m.Position), nil, false,
+			string(m.User.Server()))
 		it.Insert(importedTable, m.RoomNum, string(m.User), int64(m.Position), string(m.Membership), m.EventNum)
 	}
 }

@@ -93,15 +93,6 @@ func selectMemberships(ctx context.Context, q storage.Querier, text string, args
 	return found, err
 }
 
-// JoinedOf returns some of the users of a server that are joined to a room.
-func JoinedOf(ctx context.Context, q storage.Querier, roomNum int64, server matrix.ServerName, limit int) ([]matrix.UserID, error) {
-	suffix := ":" + string(server)
-	return storage.Collect[matrix.UserID](ctx, q, `
-		SELECT user_id FROM memberships
-		WHERE room_num = $1 AND membership = 'join' AND substr(user_id, length(user_id) - $2 + 1) = $3
-		ORDER BY user_id LIMIT $4`, roomNum, int64(len(suffix)), suffix, int64(limit))
-}
-
 // JoinedServers returns servers of some of the users that are joined to a room, those that joined last.
 func JoinedServers(ctx context.Context, q storage.Querier, roomNum int64, limit int) ([]matrix.ServerName, error) {
 	users, err := storage.Collect[matrix.UserID](ctx, q, `

@@ -2,7 +2,6 @@ package rooms
 
 import (
 	"context"
-	"slices"
 
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
@@ -10,14 +9,24 @@ import (
 
 // UsersOf returns users of a server that have, or once had, any membership of a room: those that are joined first.
 func UsersOf(ctx context.Context, q storage.Querier, roomNum int64, server matrix.ServerName, limit int) ([]matrix.UserID, error) {
-	suffix := ":" + string(server)
-	users, err := storage.Collect[matrix.UserID](ctx, q, `
+	return storage.Collect[matrix.UserID](ctx, q, `
+		SELECT user_id FROM memberships WHERE room_num = $1 AND server = $2
+		ORDER BY CASE membership WHEN 'join' THEN 0 ELSE 1 END, position LIMIT $3`,
+		roomNum, string(server), int64(limit))
+}
+
+// JoinedOf returns some of the users of a server that are joined to a room.
+func JoinedOf(ctx context.Context, q storage.Querier, roomNum int64, server matrix.ServerName, limit int) ([]matrix.UserID, error) {
+	return storage.Collect[matrix.UserID](ctx, q, `
 		SELECT user_id FROM memberships
-		WHERE room_num = $1 AND substr(user_id, length(user_id) - $2 + 1) = $3
-		ORDER BY CASE membership WHEN 'join' THEN 0 ELSE 1 END, position LIMIT $4`,
-		roomNum, int64(len(suffix)), suffix, int64(limit))
-	// A server may have the name of another's port.
-	return slices.DeleteFunc(users, func(u matrix.UserID) bool { return u.Server() != server }), err
+		WHERE room_num = $1 AND server = $2 AND membership = 'join'
+		ORDER BY user_id LIMIT $3`, roomNum, string(server), int64(limit))
+}
+
+// HasJoined says whether a server has a user in a room.
+func HasJoined(ctx context.Context, q storage.Querier, roomNum int64, server matrix.ServerName) (bool, error) {
+	joined, err := JoinedOf(ctx, q, roomNum, server, 1)
+	return len(joined) > 0, err
 }
 
 // RoomsOfEvent returns the numbers of rooms that have an event with this ID: one, but for rooms of old versions, where

@@ -1,8 +1,11 @@
 package rooms_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
+	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -12,9 +15,9 @@ import (
 func TestOfServer(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
 		for i, stay := range [][2]string{{"@a:one.org", "leave"}, {"@b:one.org", "join"}, {"@c:bone.org", "join"}, {"@d:one.org", "invite"}, {"@e:one.org:8448", "join"}} {
-			if _, err := db.Commit(t.Context(), memberRow{room: 7, user: stay[0], membership: stay[1], position: int64(i)}); err != nil {
-				t.Fatal(err)
-			}
+			members(t, db, rooms.Membership{
+				RoomNum: 7, User: matrix.UserID(stay[0]), Membership: event.Membership(stay[1]), EventNum: 1, Position: storage.Position(i),
+			})
 		}
 		got, err := rooms.UsersOf(t.Context(), db, 7, "one.org", 10)
 		if err != nil || len(got) != 3 || got[0] != "@b:one.org" {
@@ -29,7 +32,16 @@ func TestOfServer(t *testing.T) {
 		if got, err = rooms.UsersOf(t.Context(), db, 8, "one.org", 10); err != nil || len(got) != 0 {
 			t.Errorf("in another room: got %v, %v, want none", got, err)
 		}
-		for user, want := range map[matrix.UserID]bool{"@a:one.org": false, "@b:one.org": true, "@none:one.org": false} {
+		for server, want := range map[matrix.ServerName]bool{"one.org": true, "bone.org": true, "ne.org": false, "one.org:8448": true, "8448": false} {
+			if got, err := rooms.HasJoined(t.Context(), db, 7, server); err != nil || got != want {
+				t.Errorf("%s is in the room: got %v, %v, want %v", server, got, err, want)
+			}
+		}
+		members(t, db, rooms.Membership{RoomNum: 7, User: "@b:one.org", Membership: event.Leave, EventNum: 2, Position: 9})
+		if got, err := rooms.HasJoined(t.Context(), db, 7, "one.org"); err != nil || got {
+			t.Errorf("after the last has left: got %v, %v, want false", got, err)
+		}
+		for user, want := range map[matrix.UserID]bool{"@a:one.org": false, "@c:bone.org": true, "@none:one.org": false} {
 			if got, err := rooms.IsJoinedAnywhere(t.Context(), db, user); err != nil || got != want {
 				t.Errorf("%s is joined anywhere: got %v, %v, want %v", user, got, err, want)
 			}
@@ -40,21 +52,34 @@ func TestOfServer(t *testing.T) {
 	})
 }
 
-// memberRow stores one membership and nothing that belongs to it.
-type memberRow struct {
-	room             int64
-	user, membership string
-	position         int64
+// members stores memberships and nothing that belongs to them.
+func members(t testing.TB, db *storage.DB, all ...rooms.Membership) {
+	t.Helper()
+	if _, err := db.Commit(t.Context(), rooms.ImportMembers{Members: all}); err != nil {
+		t.Fatal(err)
+	}
 }
 
-var memberTable = &storage.Table{
-	Name: "memberships",
-	Columns: []storage.Column{
-		{Name: "room_num", Type: storage.BigInt}, {Name: "user_id", Type: storage.Text}, {Name: "membership", Type: storage.Text},
-		{Name: "event_num", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}, {Name: "forgotten", Type: storage.Boolean},
-	},
-}
-
-func (m memberRow) Rows(it *storage.Item) {
-	it.Insert(memberTable, m.room, m.user, m.membership, int64(1), m.position, false)
+// BenchmarkHasJoined asks for a server that is in a room of 20,000 members, and for one that is not.
+func BenchmarkHasJoined(b *testing.B) {
+	for _, kind := range storagetest.Kinds {
+		db := storagetest.Open(b, kind)
+		var all []rooms.Membership
+		for i := range 20_000 {
+			user := matrix.UserID(fmt.Sprintf("@u%d:s%d.org", i, i%500))
+			all = append(all, rooms.Membership{RoomNum: 7, User: user, Membership: event.Join, EventNum: 1})
+		}
+		for some := range slices.Chunk(all, 1000) {
+			members(b, db, some...)
+		}
+		for _, server := range []matrix.ServerName{"s499.org", "none.org"} {
+			b.Run(kind+"/"+string(server), func(b *testing.B) {
+				for b.Loop() {
+					if got, err := rooms.HasJoined(b.Context(), db, 7, server); err != nil || got != (server != "none.org") {
+						b.Fatal(got, err)
+					}
+				}
+			})
+		}
+	}
 }
