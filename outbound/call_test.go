@@ -257,6 +257,17 @@ func TestCallsThatAreNotMade(t *testing.T) {
 	}
 }
 
+// Lone requests go over HTTP/1.1, others over HTTP/2 where the server has it.
+func TestProtocols(t *testing.T) {
+	for lone, want := range map[bool]string{false: "HTTP/2.0", true: "HTTP/1.1"} {
+		_, c := answering(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) })
+		call := outbound.Call{To: peer, Method: http.MethodPut, URI: version, Content: []byte(`{}`), Lone: lone}
+		if got, err := c.Bytes(t.Context(), call); string(got) != want || err != nil {
+			t.Errorf("lone %v: got %s, %v, want %s", lone, got, err, want)
+		}
+	}
+}
+
 // A connection that died while it was kept does not cost a PUT its answer.
 func TestKeptConnectionThatDied(t *testing.T) {
 	n := newInternet(t)
@@ -366,15 +377,19 @@ func BenchmarkParseAuthorization(b *testing.B) {
 
 // BenchmarkCall is the whole way there and back over a kept connection, both ends in this process.
 func BenchmarkCall(b *testing.B) {
-	_, c := answering(b, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		w.Write(bytes.Repeat([]byte(" "), 100))
-	})
-	call := outbound.Call{To: peer, Method: http.MethodPut, URI: version, Content: []byte(`{}`)}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := c.Bytes(b.Context(), call); err != nil {
-			b.Fatal(err)
-		}
+	for _, lone := range []bool{false, true} {
+		b.Run(fmt.Sprintf("lone=%v", lone), func(b *testing.B) {
+			_, c := answering(b, func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				w.Write(bytes.Repeat([]byte(" "), 100))
+			})
+			call := outbound.Call{To: peer, Method: http.MethodPut, URI: version, Content: []byte(`{}`), Lone: lone}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Bytes(b.Context(), call); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

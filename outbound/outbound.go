@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	maxConns        = 2048 // open or being opened, of both transports together
+	maxConns        = 2048 // open or being opened, of all transports together
 	maxConnsPerHost = 16   // to one destination without HTTP/2
 	maxIdleConns    = 512  // each keeps two goroutines and some 40 kB
 	maxIdlePerHost  = 4
@@ -68,6 +68,7 @@ type Client struct {
 	dialer    *dialer
 	tls       *tls.Config // towards homeservers
 	peers     *http.Transport
+	lone      *http.Transport // to homeservers, without HTTP/2: see Call.Lone
 	web       *http.Transport
 	discovery *discovery
 }
@@ -88,13 +89,13 @@ func New(s Settings) (*Client, error) {
 	c.tls = &tls.Config{
 		RootCAs:            roots,
 		InsecureSkipVerify: s.Federation.InsecureSkipVerify,
-		NextProtos:         []string{"h2", "http/1.1"},
 		MinVersion:         tls.VersionTLS12,
 		ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
 	}
-	c.peers = c.transport()
-	c.peers.DialTLSContext = c.dialPeer
-	c.web = c.transport()
+	c.peers, c.lone, c.web = c.transport(), c.transport(), c.transport()
+	c.peers.DialTLSContext = c.dialPeer("h2", "http/1.1")
+	c.lone.DialTLSContext = c.dialPeer("http/1.1")
+	c.lone.ForceAttemptHTTP2 = false
 	c.discovery = newDiscovery(s.Resolver, c.fetchWellKnown, s.Now)
 	return c, nil
 }
@@ -139,6 +140,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 // Close closes the connections that nobody uses.
 func (c *Client) Close() {
 	c.peers.CloseIdleConnections()
+	c.lone.CloseIdleConnections()
 	c.web.CloseIdleConnections()
 }
 
@@ -156,35 +158,37 @@ func (c *Client) Permits(s matrix.ServerName) error {
 // routeKey is the context key of the route that a request to a homeserver takes.
 type routeKey struct{}
 
-// dialPeer connects to the first target of the request's route that can be reached and shows the right certificate.
-// Without a route the address is as it is, for the discovery files.
-func (c *Client) dialPeer(ctx context.Context, _, address string) (net.Conn, error) {
-	route, ok := ctx.Value(routeKey{}).(*Route)
-	if !ok {
-		host, port, err := splitHostPort(address)
-		if err != nil {
-			return nil, err
+// dialPeer returns what connects to the first target of the request's route that can be reached and shows the right
+// certificate, for one of the protocols. Without a route the address is as it is, for the discovery files.
+func (c *Client) dialPeer(protocols ...string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		route, ok := ctx.Value(routeKey{}).(*Route)
+		if !ok {
+			host, port, err := splitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			route = &Route{Targets: []Target{{host, port}}, TLSName: host}
 		}
-		route = &Route{Targets: []Target{{host, port}}, TLSName: host}
-	}
-	var all []error
-	for _, target := range route.Targets {
-		conn, err := c.dialTarget(ctx, target, route.TLSName)
-		if err == nil {
-			return conn, nil
+		settings := c.tls.Clone()
+		settings.ServerName, settings.NextProtos = route.TLSName, protocols
+		var all []error
+		for _, target := range route.Targets {
+			conn, err := c.dialTarget(ctx, target, settings)
+			if err == nil {
+				return conn, nil
+			}
+			all = append(all, err)
 		}
-		all = append(all, err)
+		return nil, errors.Join(all...)
 	}
-	return nil, errors.Join(all...)
 }
 
-func (c *Client) dialTarget(ctx context.Context, target Target, name string) (net.Conn, error) {
+func (c *Client) dialTarget(ctx context.Context, target Target, settings *tls.Config) (net.Conn, error) {
 	raw, err := c.dialer.dial(ctx, target.Host, target.Port)
 	if err != nil {
 		return nil, err
 	}
-	settings := c.tls.Clone()
-	settings.ServerName = name
 	conn := tls.Client(raw, settings)
 	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
 	defer cancel()

@@ -26,7 +26,7 @@ func (h httpSender) Permits(s matrix.ServerName) error { return h.client.Permits
 func (h httpSender) Send(ctx context.Context, to matrix.ServerName, t Transaction) (Answer, error) {
 	text, err := h.client.Bytes(ctx, outbound.Call{
 		To: to, Method: http.MethodPut, URI: outbound.Path("_matrix", "federation", "v1", "send", t.ID),
-		Content: t.Body, MaxBytes: maxAnswerBytes, Timeout: patience,
+		Content: t.Body, MaxBytes: maxAnswerBytes, Timeout: patience, Lone: true,
 	})
 	if err != nil {
 		return Answer{}, err
