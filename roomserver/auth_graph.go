@@ -18,6 +18,7 @@ import (
 type authGraph struct {
 	graph  *stateres.Graph
 	marked int
+	ahead  *graphAhead // it is being read, while the owner goes on with its work
 }
 
 // Limits of the graphs that are kept from one step to the next. One that is not kept is read again when it is
@@ -32,28 +33,37 @@ func (a *authGraph) load(ctx context.Context, st *step) (*stateres.Graph, error)
 	if a.graph != nil {
 		return a.graph, nil
 	}
-	waiting := uncommittedNodes(st) // before what is committed is read, so that none falls in between
-	var nodes []rooms.AuthNode
-	err := rooms.EachAuthNode(ctx, st.server.db, st.room.Num, func(n rooms.AuthNode) error {
-		nodes = append(nodes, n)
-		return nil
-	})
+	waiting := authNodesOf(slices.Concat(st.source.flights.all(), slices.Collect(maps.Values(st.fresh))))
+	graph, err := st.server.readGraph(ctx, st.room, waiting)
 	if err != nil {
-		return nil, fmt.Errorf("read the auth graph of %s: %w", st.room.ID, err)
+		return nil, err
 	}
-	graph, err := buildGraph(st.server.hasher, append(nodes, waiting...))
-	if err != nil {
-		return nil, fmt.Errorf("auth graph of %s: %w", st.room.ID, err)
-	}
-	a.graph = graph
+	a.graph, a.ahead = graph, nil
 	a.marked = -1 // what the step adds cannot be told from what was there
 	return graph, nil
 }
 
-// uncommittedNodes are the accepted state events that only the owner has yet.
-func uncommittedNodes(st *step) []rooms.AuthNode {
+// readGraph makes the graph of what is committed and of what was not when the reading began.
+func (s *Server) readGraph(ctx context.Context, room rooms.Room, waiting []rooms.AuthNode) (*stateres.Graph, error) {
 	var nodes []rooms.AuthNode
-	for _, ev := range slices.Concat(st.source.flights.all(), slices.Collect(maps.Values(st.fresh))) {
+	err := rooms.EachAuthNode(ctx, s.db, room.Num, func(n rooms.AuthNode) error {
+		nodes = append(nodes, n)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the auth graph of %s: %w", room.ID, err)
+	}
+	graph, err := buildGraph(s.hasher, append(nodes, waiting...))
+	if err != nil {
+		err = fmt.Errorf("auth graph of %s: %w", room.ID, err)
+	}
+	return graph, err
+}
+
+// authNodesOf are the accepted state events among those that only the owner has yet.
+func authNodesOf(events []placed) []rooms.AuthNode {
+	var nodes []rooms.AuthNode
+	for _, ev := range events {
 		if ev.accepted {
 			nodes = append(nodes, rooms.AuthNode{Num: ev.Num, Key: ev.StateID(), Auth: ev.auth})
 		}
@@ -95,10 +105,17 @@ func appendNode(graph *stateres.Graph, hasher statetree.Hasher, n rooms.AuthNode
 
 // append follows the room by an event.
 func (a *authGraph) append(hasher statetree.Hasher, ev *rooms.NewEvent) error {
-	if a == nil || a.graph == nil || !ev.Accepted {
+	if a == nil || !ev.Accepted {
 		return nil
 	}
-	return appendNode(a.graph, hasher, rooms.AuthNode{Num: ev.Num, Key: ev.StateID(), Auth: ev.Auth})
+	node := rooms.AuthNode{Num: ev.Num, Key: ev.StateID(), Auth: ev.Auth}
+	if a.ahead != nil {
+		a.ahead.since = append(a.ahead.since, node)
+	}
+	if a.graph == nil {
+		return nil
+	}
+	return appendNode(a.graph, hasher, node)
 }
 
 // mark remembers where the graph stands before a step.
@@ -109,10 +126,16 @@ func (a *authGraph) mark() {
 	if a.marked = 0; a.graph != nil {
 		a.marked = a.graph.Len()
 	}
+	if a.ahead != nil {
+		a.ahead.marked = len(a.ahead.since)
+	}
 }
 
 // goBack takes away what a step has added that came to nothing.
 func (a *authGraph) goBack() {
+	if a.ahead != nil {
+		a.ahead.since = a.ahead.since[:a.ahead.marked]
+	}
 	switch {
 	case a.graph == nil:
 	case a.marked < 0:
@@ -130,4 +153,4 @@ func (a *authGraph) bytes() int64 {
 }
 
 // forget drops the graph: it has events that were not stored.
-func (a *authGraph) forget() { a.graph = nil }
+func (a *authGraph) forget() { a.graph, a.ahead = nil, nil }

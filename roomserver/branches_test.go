@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
@@ -98,6 +99,84 @@ func TestBuildGraph(t *testing.T) {
 	}
 	if a.goBack(); graph.Len() != 3 || graph.Has(statetree.Value(11)) || a.bytes() == 0 {
 		t.Errorf("after going back: %d events", graph.Len())
+	}
+}
+
+// A graph that is read while the owner goes on is the same as one that is read when it stands still.
+func TestGraphAhead(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		s := testServer(t, db)
+		room := testRoom(t, s)
+		ctx := context.Background()
+		ownerNow := func() *owner { s.mu.Lock(); defer s.mu.Unlock(); return s.ownerOf(room) }
+		begin := func() (*fetch, *graphAhead, []rooms.AuthNode) {
+			head, _, err := rooms.HeadOf(ctx, db, room.Num)
+			if err != nil {
+				t.Fatal(err)
+			}
+			base, err := s.Events(ctx, room, head.Extremities)
+			if err != nil {
+				t.Fatal(err)
+			}
+			branches := []*event.Event{topicAt(t, s, room, "left", base[0]), topicAt(t, s, room, "right", base[0])}
+			f := s.newFetch(room, "elsewhere.org", branches)
+			ahead, waiting, err := s.beginAhead(ctx, f)
+			if err != nil || ahead == nil {
+				t.Fatalf("two branches: got %v, %v; want the graph read", ahead, err)
+			}
+			return f, ahead, waiting
+		}
+		f, ahead, waiting := begin()
+		if again, _, err := s.beginAhead(ctx, f); again != nil || err != nil {
+			t.Errorf("begun twice: %v", err)
+		}
+		graph, err := s.readGraph(ctx, room, waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.do(ctx, room.ID, setsTopic("meanwhile")); err != nil {
+			t.Fatal(err)
+		}
+		refused := s.do(ctx, room.ID, func(ctx context.Context, st *step) error {
+			if err := setsTopic("never")(ctx, st); err != nil {
+				return err
+			}
+			return errLacking
+		})
+		if refused == nil {
+			t.Fatal("no error")
+		}
+		if err := s.endAhead(room, ahead, graph); err != nil {
+			t.Fatal(err)
+		}
+		want, err := s.readGraph(ctx, room, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ownerNow().graph.graph; got == nil || got.Len() != want.Len() {
+			t.Fatalf("got the graph %v, want one of %d events", got, want.Len())
+		}
+
+		// One that came too late is of no use: a commit has failed since.
+		s.sweep(time.Now().Add(time.Hour))
+		if err := s.do(ctx, room.ID, says("alice", "one", 7)); err != nil {
+			t.Fatal(err)
+		}
+		_, ahead, _ = begin()
+		if err := s.do(ctx, room.ID, says("alice", "two", 7)); err == nil {
+			t.Fatal("a transaction was stored twice")
+		}
+		if err := s.endAhead(room, ahead, want); err != nil || ownerNow().graph.graph != nil {
+			t.Errorf("after a failed commit: %v, the graph is there: %v", err, ownerNow().graph.graph != nil)
+		}
+	})
+}
+
+func setsTopic(text string) task {
+	return func(ctx context.Context, st *step) error {
+		key := ""
+		_, err := st.add(ctx, draft{typ: typeTopic, stateKey: &key, sender: someone("alice").User, content: fmt.Appendf(nil, `{"topic":%q}`, text)})
+		return err
 	}
 }
 

@@ -100,21 +100,26 @@ func (f *fetch) complete(ctx context.Context) error {
 
 // isWhole says whether all that the events stand on is here.
 func (f *fetch) isWhole(ctx context.Context) (bool, error) {
-	f.hints.asOf = f.server.flightsOf(f.room.ID).arrived()
-	var ids []matrix.EventID
-	for _, ev := range f.batch {
-		ids = append(append(append(ids, ev.ID), ev.PrevEvents...), ev.AuthEvents...)
-	}
-	if err := f.look(ctx, ids); err != nil {
+	f.hints.asOf = f.server.flightsOf(f.room).arrived()
+	if err := f.look(ctx, namedBy(f.batch)); err != nil {
 		return false, err
 	}
 	missing, _ := f.missingPrevs()
 	return len(missing) == 0 && len(f.missingAuth()) == 0, nil
 }
 
+// namedBy returns the IDs of events and of their prev events and auth events.
+func namedBy(events []*event.Event) []matrix.EventID {
+	ids := make([]matrix.EventID, 0, 5*len(events))
+	for _, ev := range events {
+		ids = append(append(append(ids, ev.ID), ev.PrevEvents...), ev.AuthEvents...)
+	}
+	return ids
+}
+
 // look finds out which events are here.
 func (f *fetch) look(ctx context.Context, ids []matrix.EventID) error {
-	flights := f.server.flightsOf(f.room.ID)
+	flights := f.server.flightsOf(f.room)
 	var ask []matrix.EventID
 	for _, id := range ids {
 		if f.hints.looked[id] {
@@ -269,12 +274,9 @@ func inOrder(events []*event.Event, dependsOn func(*event.Event, func(matrix.Eve
 	return ordered
 }
 
-// flightsOf returns what is on its way to the database of a room; nil if it is not loaded.
-func (s *Server) flightsOf(id matrix.RoomID) *flights {
+// flightsOf returns what is on its way to the database of a room.
+func (s *Server) flightsOf(room rooms.Room) *flights {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o := s.owners[id]; o != nil {
-		return &o.flights
-	}
-	return nil
+	return &s.ownerOf(room).flights
 }

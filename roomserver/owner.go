@@ -103,16 +103,9 @@ func (s *Server) turn(ctx context.Context, room rooms.Room, work task) (fl *flig
 		return nil, false, err
 	}
 	defer o.release()
-	if o.fenced {
-		return nil, false, fmt.Errorf("room %s: %w", room.ID, errFenced)
+	if err := s.ready(ctx, o); err != nil {
+		return nil, false, err
 	}
-	if o.tip == nil {
-		if o.tip, err = s.loadTip(ctx, room); err != nil {
-			return nil, false, err
-		}
-		o.flights.begin(o.tip)
-	}
-	s.settle(o)
 	st := s.newStep(room, *o.tip, &o.flights)
 	st.graph = &o.graph
 	o.graph.mark()
@@ -137,6 +130,21 @@ func (s *Server) turn(ctx context.Context, room rooms.Room, work task) (fl *flig
 	return s.launch(o, st), true, nil
 }
 
+// ready makes an owner ready for a step: the room is loaded, and what is known of it is not of a commit that failed.
+func (s *Server) ready(ctx context.Context, o *owner) (err error) {
+	if o.fenced {
+		return fmt.Errorf("room %s: %w", o.room.ID, errFenced)
+	}
+	if o.tip == nil {
+		if o.tip, err = s.loadTip(ctx, o.room); err != nil {
+			return err
+		}
+		o.flights.begin(o.tip)
+	}
+	s.settle(o)
+	return nil
+}
+
 // guard runs a step and fences the room off if it panics: what is in memory may be wrong then, what is
 // stored is not.
 func (s *Server) guard(ctx context.Context, o *owner, work func() error) (err error) {
@@ -154,12 +162,7 @@ func (s *Server) guard(ctx context.Context, o *owner, work func() error) (err er
 func (s *Server) acquire(room rooms.Room) (*owner, error) {
 	for {
 		s.mu.Lock()
-		o := s.owners[room.ID]
-		if o == nil {
-			o = &owner{room: room, generation: s.generations.Add(1)}
-			o.flights.arrivals = o.generation
-			s.owners[room.ID] = o
-		}
+		o := s.ownerOf(room)
 		waiting := o.waiting.Add(1)
 		s.mu.Unlock()
 		if waiting > maxWaiting {
@@ -173,6 +176,17 @@ func (s *Server) acquire(room rooms.Room) (*owner, error) {
 		}
 		o.release()
 	}
+}
+
+// ownerOf returns the owner of a room, which may not be loaded. It is called with s.mu held.
+func (s *Server) ownerOf(room rooms.Room) *owner {
+	o := s.owners[room.ID]
+	if o == nil {
+		o = &owner{room: room, generation: s.generations.Add(1), used: s.now()}
+		o.flights.arrivals = o.generation
+		s.owners[room.ID] = o
+	}
+	return o
 }
 
 func (o *owner) release() {

@@ -76,6 +76,9 @@ func (s *Server) Receive(ctx context.Context, origin matrix.ServerName, id matri
 	if err := s.storeFetched(ctx, f); err != nil {
 		return r.all(outcomeOf(err), err)
 	}
+	if err := s.readGraphAhead(ctx, f); err != nil {
+		return r.all(outcomeOf(err), err)
+	}
 	for events := range f.chunks(maxStepEvents) {
 		s.receiveSome(ctx, f, events, r)
 	}

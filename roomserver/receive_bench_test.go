@@ -12,10 +12,10 @@ import (
 	"github.com/myelin-chat/myelin/storage"
 )
 
-// BenchmarkReceive takes messages that follow each other, one and fifty at a time. The time is of an event,
+// BenchmarkReceive takes messages that follow each other, one, fifty and more at a time. The time is of an event,
 // without the check of its signatures.
 func BenchmarkReceive(b *testing.B) {
-	for _, n := range []int{1, 50} {
+	for _, n := range []int{1, 50, 500, 2000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			onBoth(b, func(b *testing.B, db *storage.DB) {
 				w := lay(b, db, "11")
@@ -62,6 +62,34 @@ func benchmarkMerge(b *testing.B, members int, fork func(w *wire, branches, keys
 		for b.Loop() {
 			b.StopTimer()
 			all := fork(w, 20, 10)
+			b.StartTimer()
+			for _, got := range w.receive(all...) {
+				if got.Outcome != roomserver.Accepted {
+					b.Fatal(got)
+				}
+			}
+			b.StopTimer()
+			w.base = all[len(all)-1]
+			b.StartTimer()
+		}
+	})
+}
+
+// BenchmarkFirstMerge takes two branches in a room that was not in memory: the auth graph of all its state is read.
+func BenchmarkFirstMerge(b *testing.B) {
+	onBoth(b, func(b *testing.B, db *storage.DB) {
+		w := found(b, db, "11", 0)
+		w.populate(50_000)
+		if err := w.s.Adopt(context.Background(), w.answer(w.base)); err != nil {
+			b.Fatal(err)
+		}
+		w.tie(w.room.ID)
+		set := settings(b, db)
+		set.Remote = w.remote
+		for b.Loop() {
+			b.StopTimer()
+			all := w.fork(2, 1)
+			w.s = roomserver.New(set)
 			b.StartTimer()
 			for _, got := range w.receive(all...) {
 				if got.Outcome != roomserver.Accepted {

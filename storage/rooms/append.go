@@ -1,7 +1,9 @@
 package rooms
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
@@ -282,6 +284,27 @@ func numberList(nums []int64) string {
 		b = strconv.AppendInt(b, n, 10)
 	}
 	return string(append(b, ']'))
+}
+
+// numbersIn reads what numberList wrote.
+func numbersIn(list string) ([]int64, error) {
+	list, begins := strings.CutPrefix(list, "[")
+	list, ends := strings.CutSuffix(list, "]")
+	if !begins || !ends {
+		return nil, fmt.Errorf("%q is no list of numbers", list)
+	}
+	if list == "" {
+		return []int64{}, nil
+	}
+	nums := make([]int64, 0, 1+strings.Count(list, ","))
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		nums = append(nums, n)
+	}
+	return nums, nil
 }
 
 func orNil[T comparable](v T) any {

@@ -2,7 +2,6 @@ package rooms
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/myelin-chat/myelin/event"
@@ -25,7 +24,8 @@ func EachAuthNode(ctx context.Context, q storage.Querier, roomNum int64, f func(
 		if err := rows.Scan(&n.Num, &n.Key.Type, &n.Key.StateKey, &auth); err != nil {
 			return err
 		}
-		if err := json.Unmarshal([]byte(auth), &n.Auth); err != nil {
+		var err error
+		if n.Auth, err = numbersIn(auth); err != nil {
 			return fmt.Errorf("auth events of event %d: %w", n.Num, err)
 		}
 		return f(n)
