@@ -56,39 +56,41 @@ func TestNeeded(t *testing.T) {
 	}
 }
 
+// authEventTests change the auth events of a message that is allowed.
+var authEventTests = []struct {
+	name     string
+	versions versionTest
+	rule     string
+	change   func(r *room, auth []*event.Event) []*event.Event
+}{
+	{"as it should be", nil, "", func(_ *room, auth []*event.Event) []*event.Event { return auth }},
+	{"duplicate", nil, "2.1", func(r *room, auth []*event.Event) []*event.Event {
+		return append(auth, r.member(bob, bob, "join"))
+	}},
+	{"member of another", nil, "2.2", func(r *room, auth []*event.Event) []*event.Event {
+		return append(auth, r.state[memberKey(mod)])
+	}},
+	{"no state event", nil, "2.2", func(r *room, auth []*event.Event) []*event.Event {
+		return append(auth[:len(auth)-1], r.msg(event.TypePowerLevels, bob, `{}`))
+	}},
+	{"create event in 12", named("12"), "2.2", func(r *room, auth []*event.Event) []*event.Event {
+		return append(auth, r.state[createKey])
+	}},
+	{"rejected", nil, "2.3", func(r *room, auth []*event.Event) []*event.Event {
+		return append(auth[:len(auth)-1], r.load("$rejected", fields{
+			typ: event.TypePowerLevels, stateKey: ptr(""), sender: alice, content: `{}`}))
+	}},
+	{"no create event", fromTo(1, 11), "2.4", func(_ *room, auth []*event.Event) []*event.Event { return auth[1:] }},
+	{"another room", nil, "2.5", func(r *room, auth []*event.Event) []*event.Event {
+		return append(auth[:len(auth)-1], r.make(fields{
+			typ: event.TypePowerLevels, stateKey: ptr(""), sender: alice, content: `{}`, room: "!other:a.org"}))
+	}},
+}
+
 func TestCheckAuthEvents(t *testing.T) {
-	tests := []struct {
-		name     string
-		versions versionTest
-		rule     string
-		change   func(r *room, auth []*event.Event) []*event.Event
-	}{
-		{"as it should be", nil, "", func(_ *room, auth []*event.Event) []*event.Event { return auth }},
-		{"duplicate", nil, "2.1", func(r *room, auth []*event.Event) []*event.Event {
-			return append(auth, r.member(bob, bob, "join"))
-		}},
-		{"member of another", nil, "2.2", func(r *room, auth []*event.Event) []*event.Event {
-			return append(auth, r.state[memberKey(mod)])
-		}},
-		{"no state event", nil, "2.2", func(r *room, auth []*event.Event) []*event.Event {
-			return append(auth[:len(auth)-1], r.msg(event.TypePowerLevels, bob, `{}`))
-		}},
-		{"create event in 12", named("12"), "2.2", func(r *room, auth []*event.Event) []*event.Event {
-			return append(auth, r.state[createKey])
-		}},
-		{"rejected", nil, "2.3", func(r *room, auth []*event.Event) []*event.Event {
-			return append(auth[:len(auth)-1], r.load("$rejected", fields{
-				typ: event.TypePowerLevels, stateKey: ptr(""), sender: alice, content: `{}`}))
-		}},
-		{"no create event", fromTo(1, 11), "2.4", func(_ *room, auth []*event.Event) []*event.Event { return auth[1:] }},
-		{"another room", nil, "2.5", func(r *room, auth []*event.Event) []*event.Event {
-			return append(auth[:len(auth)-1], r.make(fields{
-				typ: event.TypePowerLevels, stateKey: ptr(""), sender: alice, content: `{}`, room: "!other:a.org"}))
-		}},
-	}
 	rejected := func(e *event.Event) bool { return e.ID == "$rejected" }
 	for _, v := range event.Versions() {
-		for _, tt := range tests {
+		for _, tt := range authEventTests {
 			if tt.versions != nil && !tt.versions(v) {
 				continue
 			}

@@ -138,6 +138,7 @@ var ruleTests = []struct {
 	{"4.4.1.5", "third party: token unknown", nil, third(nobody, `"mxid":"@nobody:c.org","token":"t"`), third(nobody, `"mxid":"@nobody:c.org","token":"u"`)},
 	{"4.4.1.6", "third party: sender", nil, third(nobody, `"mxid":"@nobody:c.org","token":"t"`), thirdBy(mod2)},
 	{"4.4.1.8", "third party: signature", nil, third(nobody, `"mxid":"@nobody:c.org","token":"t"`), thirdForged},
+	{"4.4.1.8", "third party: one of a list of keys", nil, listed(third(nobody, `"mxid":"@nobody:c.org","token":"t"`)), listed(thirdForged)},
 	{"4.4.2", "invite: sender not joined", nil, member(mod, nobody, "invite"), member(frank, nobody, "invite")},
 	{"4.4.3", "invite: joined", nil, member(mod, frank, "invite"), member(mod, bob, "invite")},
 	{"4.4.3", "invite: banned", nil, member(mod, dave, "invite"), member(mod, carol, "invite")},
@@ -358,6 +359,16 @@ func third(target, signed string) maker {
 func thirdBy(sender string) maker {
 	return func(r *room) *event.Event {
 		return r.third(sender, nobody, `"mxid":"@nobody:c.org","token":"t"`, nil)
+	}
+}
+
+// listed has the identity server's key in a list, after another.
+func listed(m maker) maker {
+	return func(r *room) *event.Event {
+		invite := m(r)
+		key, other := signing.EncodeBase64(identityKey.Public()), signing.EncodeBase64(make([]byte, 32))
+		r.set(r.ev(event.TypeThirdPartyInvite, "t", mod, fmt.Sprintf(`{"public_keys":[{"public_key":%q},{"public_key":%q}]}`, other, key)))
+		return invite
 	}
 }
 
