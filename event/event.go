@@ -9,6 +9,8 @@
 package event
 
 import (
+	"slices"
+
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 )
@@ -84,6 +86,16 @@ func (e *Event) StateID() Key {
 		return Key{Type: e.Type}
 	}
 	return Key{Type: e.Type, StateKey: *e.StateKey}
+}
+
+// Authorities are the events that authorise this one: its auth events, and in a room that is named after its create
+// event also that, which auth events do not list there.
+// https://spec.matrix.org/v1.19/rooms/v12/#authorisation-rules
+func (e *Event) Authorities() []matrix.EventID {
+	if e.Version.RoomIDs != CreateHashRoomIDs || e.Type == TypeCreate || e.RoomID == "" {
+		return e.AuthEvents
+	}
+	return append(slices.Clip(e.AuthEvents), matrix.EventID("$"+e.RoomID[1:]))
 }
 
 // Membership is the membership that an m.room.member event gives its target;

@@ -54,6 +54,38 @@ func backfillPath(room rooms.Room, limit int, from ...matrix.EventID) string {
 	return uri
 }
 
+// Others look for the creation of a room in every auth chain, also where the room is named after it and no event lists it.
+func TestAuthChainsHaveTheCreation(t *testing.T) {
+	for _, version := range []matrix.RoomVersion{"11", "12"} {
+		w := newWorld(t)
+		them := w.them()
+		room := w.roomOf(version, "shared")
+		join := them.member(room, event.Join)
+		welcome, _ := pdusOf(t, room, them.put(roomPath("v2", "send_join", room, string(join.ID)), []byte(join.JSON)), "auth_chain")
+		said := w.say(room, "hello")
+		auth, _ := pdusOf(t, room, them.get(roomPath("v1", "event_auth", room, string(said))), "auth_chain")
+		state, _ := pdusOf(t, room, them.get(statePath("state", room, said)), "auth_chain")
+		var ids remote.StateIDs
+		them.get(statePath("state_ids", room, said)).into(&ids)
+		now, err := w.rooms.Current(t.Context(), room.ID)
+		must(t, err)
+		create, err := now.Event(t.Context(), event.Key{Type: event.TypeCreate})
+		must(t, err)
+		for name, chain := range map[string][]matrix.EventID{"send_join": welcome, "event_auth": auth, "state": state, "state_ids": ids.AuthChain} {
+			if !slices.Contains(chain, create.ID) {
+				t.Errorf("version %s, %s: got %v, want %s among them", version, name, chain, create.ID)
+			}
+			if each := slices.Compact(slices.Sorted(slices.Values(chain))); len(each) != len(chain) {
+				t.Errorf("version %s, %s: got %v, want each once", version, name, chain)
+			}
+		}
+		of, _ := pdusOf(t, room, them.get(roomPath("v1", "event_auth", room, string(create.ID))), "auth_chain")
+		if len(of) != 0 {
+			t.Errorf("version %s: event_auth of the creation: got %v, want none", version, of)
+		}
+	}
+}
+
 func TestEvents(t *testing.T) {
 	w := newWorld(t)
 	them := w.them()

@@ -116,7 +116,8 @@ func (s *Server) partOf(ctx context.Context, before State, join *rooms.Event, me
 }
 
 // authChain returns the auth chains of accepted events. Without the events themselves, as far as they are in the chains
-// of each other, if those may be left out.
+// of each other, if those may be left out. The creation is in every chain, also of a room that is named after it, whose
+// events do not list it: others look for it there.
 func (s *Server) authChain(ctx context.Context, room rooms.Room, of []*rooms.Event, without bool) ([]*rooms.Event, error) {
 	cites := make(map[int64][]int64)
 	err := rooms.EachAuthNode(ctx, s.db, room.Num, func(n rooms.AuthNode) error {
@@ -147,6 +148,11 @@ func (s *Server) authChain(ctx context.Context, room rooms.Room, of []*rooms.Eve
 			if !given[cited] {
 				todo = append(todo, cited)
 			}
+		}
+	}
+	for _, ev := range of {
+		if ev.Type == event.TypeCreate && !seen[ev.Num] && !without {
+			chain = append(chain, ev.Num)
 		}
 	}
 	return s.Events(ctx, room, chain)

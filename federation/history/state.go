@@ -138,7 +138,7 @@ func (a *API) authChain(ctx context.Context, room rooms.Room, of []*rooms.Event)
 		var found []*rooms.Event
 		var ask []matrix.EventID
 		for _, e := range level {
-			for _, id := range e.AuthEvents {
+			for _, id := range e.Authorities() {
 				if inChain[id] {
 					continue
 				}
