@@ -342,6 +342,24 @@ func TestNetworkRestrictedJoinFailsOver(t *testing.T) {
 	wantCode(t, "not in the club", guest.join("alice", room, "second.example", "host.example"), matrix.Forbidden)
 }
 
+// A server that has not heard of what lets a user in does not keep it out.
+func TestNetworkJoinPastWhoIsBehind(t *testing.T) {
+	w := newTown(t)
+	host, second, guest := w.house("host.example"), w.house("second.example"), w.house("guest.example")
+	room := host.create(roomserver.CreateRoom{Preset: "public_chat"})
+	if err := second.join("bob", room, "host.example"); err != nil {
+		t.Fatal(err)
+	}
+	host.set(room, "m.room.join_rules", `{"join_rule":"invite"}`)
+	host.deliver(second, room)
+	wantCode(t, "nobody lets bob in", guest.join("bob", room, "gone.example", "second.example", "host.example"), matrix.Forbidden)
+	host.set(room, "m.room.join_rules", `{"join_rule":"public"}`)
+	wantCode(t, "second has not heard of it", guest.join("bob", room, "second.example"), matrix.Forbidden)
+	if err := guest.join("bob", room, "second.example", "host.example"); err != nil {
+		t.Errorf("the other has: %v", err)
+	}
+}
+
 // deliver brings what is new in a room to another house, as the outbox would.
 func (h *house) deliver(to *house, room matrix.RoomID) {
 	h.t.Helper()

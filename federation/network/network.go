@@ -108,7 +108,7 @@ func (v visit) each(ctx context.Context, ask func(context.Context, matrix.Server
 			return nil
 		}
 		err = remote.Explain(err)
-		if told == nil || matrix.CodeOf(told) == matrix.Unknown {
+		if weight(err) > weight(told) {
 			told = err
 		}
 		if isFinal(err) || ctx.Err() != nil {
@@ -118,13 +118,27 @@ func (v visit) each(ctx context.Context, ask func(context.Context, matrix.Server
 	return told
 }
 
-// isFinal says whether other servers of a room would say the same.
+// isFinal says whether other servers of a room would say the same. That the user may not enter is not final: who says so
+// may not have heard of what lets the user in, or may have nobody who could vouch for it.
 func isFinal(err error) bool {
 	switch matrix.CodeOf(err) {
-	case matrix.Forbidden, matrix.IncompatibleRoomVersion, matrix.UnsupportedRoomVersion, matrix.GuestAccessForbidden:
+	case matrix.IncompatibleRoomVersion, matrix.UnsupportedRoomVersion, matrix.GuestAccessForbidden:
 		return true
 	}
 	return false
+}
+
+// weight is how much an error tells the user, compared to others: nothing where there is none.
+func weight(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case matrix.CodeOf(err) == matrix.Unknown:
+		return 1
+	case matrix.CodeOf(err) == matrix.Forbidden:
+		return 3
+	}
+	return 2
 }
 
 // event makes our event of another server's template.
