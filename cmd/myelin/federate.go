@@ -93,8 +93,8 @@ func (p *parts) tellOthers() error {
 		Ephemeral: p.ephemeral, Outbox: o.outbox, ServerName: p.config.ServerName, Now: time.Now, Log: p.log,
 	})
 	o.devices = devicelists.New(devicelists.Settings{
-		DB: p.db, ServerName: p.config.ServerName, Sharing: residents.Sharing, Permits: o.client.Permits,
-		Now: time.Now, Log: p.log,
+		DB: p.db, ServerName: p.config.ServerName, Rooms: residents, Permits: o.client.Permits, Now: time.Now,
+		Log: p.log,
 	})
 	for _, wake := range []func(){o.outbox.Wake, o.devices.Wake} {
 		stop, err := onMoved(p.bus, wake)

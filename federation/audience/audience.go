@@ -125,24 +125,44 @@ func (a *Rooms) Servers(ctx context.Context, room matrix.RoomID) ([]matrix.Serve
 
 // Sharing implements outbox.Rooms.
 func (a *Rooms) Sharing(ctx context.Context, user matrix.UserID) ([]matrix.ServerName, error) {
+	all, _, err := a.sharing(ctx, user, "")
+	return slices.Sorted(maps.Keys(all)), err
+}
+
+// SharingOnly returns the servers that share a room with a user, if it is in there, and no other room.
+func (a *Rooms) SharingOnly(ctx context.Context, user matrix.UserID, room matrix.RoomID) ([]matrix.ServerName, error) {
+	elsewhere, there, err := a.sharing(ctx, user, room)
+	if err != nil || !there {
+		return nil, err
+	}
+	in, err := a.Servers(ctx, room)
+	return slices.DeleteFunc(slices.Clone(in), func(s matrix.ServerName) bool { return elsewhere[s] }), err
+}
+
+// sharing returns the servers in the rooms of a user but one, and whether the user is in that.
+func (a *Rooms) sharing(ctx context.Context, user matrix.UserID, except matrix.RoomID) (all map[matrix.ServerName]bool, there bool, err error) {
 	in, err := rooms.MembershipsOfUser(ctx, a.db, user, 0)
 	if err != nil {
-		return nil, fmt.Errorf("rooms of %s: %w", user, err)
+		return nil, false, fmt.Errorf("rooms of %s: %w", user, err)
 	}
-	all := map[matrix.ServerName]bool{}
+	all = map[matrix.ServerName]bool{}
 	for _, m := range in {
 		if m.Membership != event.Join {
 			continue
 		}
+		if m.Room == except {
+			there = true
+			continue
+		}
 		servers, err := a.Servers(ctx, m.Room)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for _, s := range servers {
 			all[s] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(all)), nil
+	return all, there, nil
 }
 
 // at returns the servers that are in a room at a state of it, and whether this one is.

@@ -1,10 +1,11 @@
-// Package devicelists tells other servers that a device of a user of this one was added, renamed or removed: those that
-// share a room with the user. It says nothing of keys, and nothing to a server into whose room a user comes: that asks
-// for the list when it needs it.
+// Package devicelists tells other servers of the devices of users of this one: that a device was added, renamed or
+// removed, to those that share a room with the user; and which devices there are, to those that do so since the user came
+// into a room. It says nothing of keys.
 //
-// It is a reader of the log. What a server is to be told goes into the outbox, in one commit with the place up to which
-// the log was read, so that a restart loses and repeats nothing. A change that is not delivered yet when the same device
-// changes again is left out: its server finds that it misses one, and asks for the whole list.
+// It is a reader of the log. What a server is to be told goes into the outbox, and the place up to which the log was read
+// is stored with it or after it, so that a restart loses nothing, and repeats at most what was told since. A change that
+// is not delivered yet when the same device changes again is left out: its server finds that it misses one, and asks for
+// the whole list.
 //
 // https://spec.matrix.org/v1.19/server-server-api/#device-management
 package devicelists
@@ -13,12 +14,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/servers"
 	"github.com/myelin-chat/myelin/storage/users"
 )
@@ -27,12 +27,19 @@ import (
 type Settings struct {
 	DB         *storage.DB
 	ServerName matrix.ServerName
-	// Sharing returns the servers that share a room with a user now.
-	Sharing func(context.Context, matrix.UserID) ([]matrix.ServerName, error)
+	Rooms      Rooms
 	// Permits returns an error if nothing is ever sent to a server.
 	Permits func(matrix.ServerName) error
 	Now     func() time.Time
 	Log     *slog.Logger
+}
+
+// Rooms says who is to be told. audience.Rooms implements it.
+type Rooms interface {
+	// Sharing returns the servers that share a room with a user now.
+	Sharing(context.Context, matrix.UserID) ([]matrix.ServerName, error)
+	// SharingOnly returns those that share this room with a user now, and no other.
+	SharingOnly(context.Context, matrix.UserID, matrix.RoomID) ([]matrix.ServerName, error)
 }
 
 // Teller tells other servers of devices.
@@ -41,21 +48,21 @@ type Teller struct {
 	moved chan struct{} // capacity 1
 
 	// Of Run alone.
-	read  storage.Position        // in the log up to here there is nothing that was not told
+	begun bool
+	read  storage.Position        // all that is in the log up to here was told
 	told  storage.Position        // as it is stored
 	last  map[matrix.UserID]int64 // the stream IDs that were told last
-	tries int                     // in vain, at one place
+	tries int                     // in vain, with one user
 }
 
 const (
 	newsAtOnce      = 1024
 	positionsAtOnce = 100
-	rowsAtOnce      = 1000 // of the outbox, in one commit: more would keep others waiting
-	maxLast         = 10_000
+	saveEvery       = 10_000 // positions read with nothing to tell
 
 	lookAnyway = 30 * time.Second // at the log, in case that word of it was lost
 	retryAfter = time.Second
-	maxTries   = 5 // with one user
+	stopTime   = 500 * time.Millisecond
 )
 
 // New makes a teller, who is silent until Run.
@@ -75,7 +82,7 @@ func (t *Teller) Wake() {
 func (t *Teller) Run(ctx context.Context) error {
 	for {
 		wait := lookAnyway
-		if err := t.follow(ctx); err != nil && ctx.Err() == nil {
+		if err := t.Follow(ctx); err != nil && ctx.Err() == nil {
 			t.Log.Error("other servers are not told of devices yet", "cause", err)
 			wait = retryAfter
 		}
@@ -83,7 +90,7 @@ func (t *Teller) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return t.finish()
 		case <-timer.C:
 		case <-t.moved:
 			timer.Stop()
@@ -91,31 +98,48 @@ func (t *Teller) Run(ctx context.Context) error {
 	}
 }
 
-// follow tells of all that is new in the log.
-func (t *Teller) follow(ctx context.Context) (err error) {
-	if t.told == 0 {
+// finish stores how far the log was read.
+func (t *Teller) finish() error {
+	if t.read <= t.told {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	return t.commit(ctx, &batch{upTo: t.read})
+}
+
+// Follow tells of all that is new in the log. Run does so whenever there is something; nobody else calls it meanwhile.
+func (t *Teller) Follow(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			clear(t.last) // it may have what was not stored
+		}
+	}()
+	if !t.begun {
 		if t.told, err = servers.ToldOfDeviceLists(ctx, t.DB); err != nil {
 			return fmt.Errorf("read up to where devices were told of: %w", err)
 		}
-		t.read = t.told
+		t.read, t.begun = t.told, true
 	}
 	for {
-		end, news := t.look()
-		if !news {
-			t.read = end
+		end, some := t.look()
+		if some {
+			err = t.tell(ctx, end)
+		} else if end-t.told >= saveEvery {
+			err = t.commit(ctx, &batch{upTo: end})
+		}
+		if err != nil {
+			return err
+		}
+		t.read = end
+		if !some {
 			return nil
 		}
-		for more := true; more; {
-			if more, err = t.tellSome(ctx); err != nil {
-				return err
-			}
-		}
-		t.read = max(end, t.told)
 	}
 }
 
-// look finds where the log ends, and whether it has news of devices that were not told. That is not known of what is no
-// more in memory, and so the database is to be asked.
+// look finds where the log ends, and whether it has anything of interest. That is not known of what is no more in memory,
+// and so the database is to be asked.
 func (t *Teller) look() (end storage.Position, some bool) {
 	end = t.read
 	for {
@@ -124,7 +148,8 @@ func (t *Teller) look() (end storage.Position, some bool) {
 			return t.DB.Position(), true
 		}
 		for _, n := range news {
-			some = some || n.Kind == storage.NewsDeviceList
+			aMove := n.Kind == storage.NewsEvent && n.User != "" && n.User.Server() == t.ServerName
+			some = some || n.Kind == storage.NewsDeviceList || aMove
 			end = n.Position
 		}
 		if len(news) < newsAtOnce {
@@ -133,136 +158,40 @@ func (t *Teller) look() (end storage.Position, some bool) {
 	}
 }
 
-// tellSome tells of the next changes, and says whether there may be more.
-func (t *Teller) tellSome(ctx context.Context) (more bool, err error) {
-	defer func() {
+// tell tells of what is new up to a position. Joins come first: with the changes is stored how far the log was read.
+func (t *Teller) tell(ctx context.Context, upTo storage.Position) error {
+	joins, err := rooms.JoinsIn(ctx, t.DB, rooms.Span{After: t.read, UpTo: upTo})
+	if err != nil {
+		return fmt.Errorf("read joins: %w", err)
+	}
+	b := &batch{}
+	for _, j := range joins {
+		if j.User.Server() != t.ServerName {
+			continue
+		}
+		if err := t.joined(ctx, b, j); err != nil {
+			return err
+		}
+	}
+	span := users.Span{After: t.read, UpTo: upTo}
+	for {
+		changes, err := users.DeviceChanges(ctx, t.DB, span, positionsAtOnce)
 		if err != nil {
-			clear(t.last) // it may have what was not stored
+			return fmt.Errorf("read changes of devices: %w", err)
 		}
-	}()
-	changes, err := users.DeviceChanges(ctx, t.DB, t.told, positionsAtOnce)
-	if err != nil {
-		return false, fmt.Errorf("read changes of devices: %w", err)
-	}
-	if len(changes) == 0 {
-		return false, nil
-	}
-	var b batch
-	for group := range positions(changes) {
-		if err := t.gather(ctx, &b, group); err != nil {
-			return false, err
-		}
-	}
-	return true, t.commit(ctx, &b)
-}
-
-// positions parts changes by their position.
-func positions(changes []users.DeviceChange) func(yield func([]users.DeviceChange) bool) {
-	return func(yield func([]users.DeviceChange) bool) {
-		for len(changes) > 0 {
-			n := 1
-			for n < len(changes) && changes[n].Position == changes[0].Position {
-				n++
+		for group := range byPosition(changes) {
+			if err := t.changed(ctx, b, group); err != nil {
+				return err
 			}
-			if !yield(changes[:n]) {
-				return
+		}
+		if len(b.writes) > 0 {
+			if err := t.commit(ctx, b); err != nil {
+				return err
 			}
-			changes = changes[n:]
 		}
-	}
-}
-
-// A batch is what is committed together.
-type batch struct {
-	writes storage.All
-	rows   int
-	upTo   storage.Position // all of it is in the writes, or was committed before
-}
-
-// gather adds the changes of one position, which are of one user. If there are too many for one commit, the first are
-// committed without saying so: after a crash they are told again, as they were.
-func (t *Teller) gather(ctx context.Context, b *batch, changes []users.DeviceChange) error {
-	user := changes[0].User
-	audience, err := t.audience(ctx, user)
-	if err != nil {
-		return err
-	}
-	prev, err := t.previous(ctx, user, changes[0].Position)
-	if err != nil {
-		return err
-	}
-	for _, c := range changes {
-		content := update(c, prev)
-		prev = c.StreamID
-		for part := range slices.Chunk(audience, rowsAtOnce) {
-			if b.rows+len(part) > rowsAtOnce {
-				if err := t.commit(ctx, b); err != nil {
-					return err
-				}
-			}
-			b.rows += len(part)
-			b.writes = append(b.writes, servers.OweEDU{
-				Servers: part, Type: updateType, Key: string(c.User) + " " + string(c.Device), Content: content,
-				NowMS: t.Now().UnixMilli(),
-			})
+		if len(changes) == 0 {
+			return nil
 		}
+		span.After = changes[len(changes)-1].Position
 	}
-	if len(t.last) >= maxLast {
-		clear(t.last)
-	}
-	t.last[user] = prev
-	b.upTo = changes[0].Position
-	return nil
-}
-
-// previous returns the stream ID before that of a change.
-func (t *Teller) previous(ctx context.Context, user matrix.UserID, at storage.Position) (int64, error) {
-	if id, known := t.last[user]; known {
-		return id, nil
-	}
-	id, err := users.DeviceStream(ctx, t.DB, user, at)
-	if err != nil {
-		return 0, fmt.Errorf("read what %s was told last: %w", user, err)
-	}
-	return id, nil
-}
-
-// commit stores a batch, and where that leaves off.
-func (t *Teller) commit(ctx context.Context, b *batch) error {
-	upTo := max(b.upTo, t.told)
-	writes := append(b.writes, servers.DeviceListsTold{UpTo: upTo})
-	*b = batch{upTo: b.upTo}
-	if _, err := t.DB.Commit(ctx, writes); err != nil {
-		return fmt.Errorf("store what servers are to be told of devices: %w", err)
-	}
-	t.told = upTo
-	return nil
-}
-
-// audience returns the servers that are told of a user. If they cannot be found in many tries, that user is left out: one
-// that is broken must not keep the others from being told.
-func (t *Teller) audience(ctx context.Context, user matrix.UserID) (list []matrix.ServerName, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-		if err == nil || ctx.Err() != nil {
-			t.tries = 0
-			return
-		}
-		if t.tries++; t.tries >= maxTries {
-			t.Log.Error("other servers are not told of the devices of a user", "user", user, "cause", err)
-			t.tries, list, err = 0, nil, nil
-		}
-	}()
-	all, err := t.Sharing(ctx, user)
-	if err != nil {
-		return nil, fmt.Errorf("servers that share a room with %s: %w", user, err)
-	}
-	for _, s := range all {
-		if s != t.ServerName && t.Permits(s) == nil {
-			list = append(list, s)
-		}
-	}
-	return list, nil
 }

@@ -47,13 +47,21 @@ func each(t *testing.T, f func(w *world)) {
 	})
 }
 
+// Sharing implements Rooms.
+func (w *world) Sharing(_ context.Context, u matrix.UserID) ([]matrix.ServerName, error) {
+	return w.sharing[u], w.broken[u]
+}
+
+// SharingOnly implements Rooms.
+func (w *world) SharingOnly(context.Context, matrix.UserID, matrix.RoomID) ([]matrix.ServerName, error) {
+	return nil, errors.New("nobody has joined")
+}
+
 // restart forgets what is in memory.
 func (w *world) restart() {
 	w.teller = New(Settings{
 		DB: w.db, ServerName: us, Now: func() time.Time { return time.UnixMilli(1000) }, Log: slog.New(slog.DiscardHandler),
-		Sharing: func(_ context.Context, u matrix.UserID) ([]matrix.ServerName, error) {
-			return w.sharing[u], w.broken[u]
-		},
+		Rooms: w,
 		Permits: func(s matrix.ServerName) error {
 			if s == "denied.example" {
 				return errors.New("denied")
@@ -81,7 +89,7 @@ func (w *world) login(u matrix.UserID, device matrix.DeviceID, name string) stor
 
 func (w *world) follow() {
 	w.t.Helper()
-	if err := w.teller.follow(w.t.Context()); err != nil {
+	if err := w.teller.Follow(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -176,6 +184,9 @@ func TestDeviceListsOverRestarts(t *testing.T) {
 			w.t.Fatalf("owed: got %d, %v, want 6", len(edus), err)
 		}
 		w.want("all", w.take("a.example"), want...)
+		w.restart()
+		w.follow()
+		w.want("after a restart with nothing new", w.take("a.example"))
 	})
 }
 
@@ -197,7 +208,7 @@ func TestDeviceListsPoison(t *testing.T) {
 		w.login(alice, "A", "")
 		p := w.login(bob, "B", "")
 		for try := range maxTries - 1 {
-			if err := w.teller.follow(w.t.Context()); !errors.Is(err, w.broken[alice]) {
+			if err := w.teller.Follow(w.t.Context()); !errors.Is(err, w.broken[alice]) {
 				w.t.Fatalf("try %d: got %v, want the failure", try, err)
 			}
 			w.want("while it is tried", w.take("b.example"))
@@ -235,13 +246,10 @@ func TestDeviceListsOfManyServers(t *testing.T) {
 // Run reads on whenever it is woken.
 func TestRun(t *testing.T) {
 	db := storagetest.Open(t, storagetest.SQLite)
-	asked := make(chan matrix.UserID, 10)
+	asked := make(questions, 10)
 	teller := New(Settings{
-		DB: db, ServerName: us, Now: time.Now, Log: slog.New(slog.DiscardHandler), Permits: func(matrix.ServerName) error { return nil },
-		Sharing: func(_ context.Context, u matrix.UserID) ([]matrix.ServerName, error) {
-			asked <- u
-			return nil, nil
-		},
+		DB: db, ServerName: us, Now: time.Now, Log: slog.New(slog.DiscardHandler), Rooms: asked,
+		Permits: func(matrix.ServerName) error { return nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -261,11 +269,26 @@ func TestRun(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("ended with %v", err)
 	}
+	if told, err := servers.ToldOfDeviceLists(t.Context(), db); told < db.Position()-1 || err != nil {
+		t.Errorf("stored: told up to %d, %v, want nearly %d", told, err, db.Position())
+	}
 }
 
-func TestPositions(t *testing.T) {
+// questions are those for whom it was asked who shares a room with them.
+type questions chan matrix.UserID
+
+func (q questions) Sharing(_ context.Context, u matrix.UserID) ([]matrix.ServerName, error) {
+	q <- u
+	return nil, nil
+}
+
+func (questions) SharingOnly(context.Context, matrix.UserID, matrix.RoomID) ([]matrix.ServerName, error) {
+	return nil, errors.New("nobody has joined")
+}
+
+func TestByPosition(t *testing.T) {
 	var got []int
-	for group := range positions([]users.DeviceChange{{Position: 1}, {Position: 1}, {Position: 2}, {Position: 4}, {Position: 4}}) {
+	for group := range byPosition([]users.DeviceChange{{Position: 1}, {Position: 1}, {Position: 2}, {Position: 4}, {Position: 4}}) {
 		got = append(got, len(group))
 	}
 	if want := []int{2, 1, 2}; !slices.Equal(got, want) {

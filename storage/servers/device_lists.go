@@ -10,10 +10,14 @@ import (
 // position. To be committed together with what they are owed.
 type DeviceListsTold struct{ UpTo storage.Position }
 
-// Rows implements storage.Write.
-func (w DeviceListsTold) Rows(it *storage.Item) {
-	it.Exec(`UPDATE device_lists_told SET position = $1 WHERE id = 1`, w.UpTo)
+var deviceListsToldTable = &storage.Table{
+	Name:    "device_lists_told",
+	Columns: []storage.Column{{Name: "id", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}},
+	Key:     []string{"id"}, OnConflict: storage.Replace,
 }
+
+// Rows implements storage.Write.
+func (w DeviceListsTold) Rows(it *storage.Item) { it.Insert(deviceListsToldTable, int64(1), w.UpTo) }
 
 // ToldOfDeviceLists returns up to where other servers were told of changes of device lists.
 func ToldOfDeviceLists(ctx context.Context, q storage.Querier) (storage.Position, error) {

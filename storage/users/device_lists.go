@@ -24,19 +24,28 @@ func streamID(p storage.Position, ordinal int) int64 {
 	return int64(p)*devicesOfPosition + int64(min(ordinal, devicesOfPosition-1))
 }
 
-// DeviceChanges returns the changes of the next few positions after one that has any, oldest first: all of a position or
+// DeviceChanges returns the changes of the first few positions of a span that have any, oldest first: all of a position or
 // none, and all of one user.
-func DeviceChanges(ctx context.Context, q storage.Querier, after storage.Position, positions int) ([]DeviceChange, error) {
+func DeviceChanges(ctx context.Context, q storage.Querier, span Span, positions int) ([]DeviceChange, error) {
 	upTo, _, err := storage.One[*storage.Position](ctx, q, `
 		SELECT MAX(position) FROM (
 			SELECT DISTINCT position FROM device_changes
-			WHERE position > $1 ORDER BY position LIMIT $2) AS next`, after, int64(positions))
+			WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS next`, span.After, span.UpTo, int64(positions))
 	if err != nil || upTo == nil {
 		return nil, err
 	}
+	return scanDeviceChanges(ctx, q, `c.position > $1 AND c.position <= $2`, span.After, *upTo)
+}
+
+// DeviceChangesOf returns the last change of each device that a user has or had, oldest first.
+func DeviceChangesOf(ctx context.Context, q storage.Querier, user matrix.UserID) ([]DeviceChange, error) {
+	return scanDeviceChanges(ctx, q, `c.user_id = $1`, user)
+}
+
+func scanDeviceChanges(ctx context.Context, q storage.Querier, where string, args ...any) ([]DeviceChange, error) {
 	var list []DeviceChange
 	ordinal := 0
-	err = storage.Each(ctx, q, func(rows storage.Rows) error {
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
 		var c DeviceChange
 		if err := rows.Scan(&c.User, &c.Device, &c.Position, &c.DisplayName); err != nil {
 			return err
@@ -50,8 +59,8 @@ func DeviceChanges(ctx context.Context, q storage.Querier, after storage.Positio
 	}, `
 		SELECT c.user_id, c.device_id, c.position, d.display_name
 		FROM device_changes c LEFT JOIN devices d ON d.user_id = c.user_id AND d.device_id = c.device_id
-		WHERE c.position > $1 AND c.position <= $2
-		ORDER BY c.position, c.user_id, c.device_id`, after, *upTo)
+		WHERE `+where+`
+		ORDER BY c.position, c.user_id, c.device_id`, args...)
 	return list, err
 }
 
