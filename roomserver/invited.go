@@ -13,7 +13,8 @@ import (
 	"github.com/myelin-chat/myelin/storage/users"
 )
 
-// maxStrippedBytes bounds what an invite or a knock tells of its room. What is beyond it is left out.
+// maxStrippedBytes bounds what an invite or a knock tells of its room, beside its own event. What is beyond it is left
+// out.
 const maxStrippedBytes = 128 << 10
 
 // ReceiveInvite takes an invite of another server: it shows it to the user, and returns it with the signature of this

@@ -28,7 +28,7 @@ var strippedTypes = []event.Key{
 }
 
 // strippedState is what the target of an invite or a knock may know of the room: a JSON array that ends
-// with the event itself.
+// with the event itself. State that would make it too long is left out.
 func (st *step) strippedState(ctx context.Context, ev *rooms.Event) ([]byte, error) {
 	keys := strippedTypes
 	if ev.Sender != ev.Target() {
@@ -40,8 +40,11 @@ func (st *step) strippedState(ctx context.Context, ev *rooms.Event) ([]byte, err
 	}
 	b := []byte{'['}
 	for _, state := range found {
-		if state != nil {
-			b = append(appendStripped(b, state.Event), ',')
+		if state == nil {
+			continue
+		}
+		if longer := append(appendStripped(b, state.Event), ','); len(longer) <= maxStrippedBytes {
+			b = longer
 		}
 	}
 	return append(appendStripped(b, ev.Event), ']'), nil
