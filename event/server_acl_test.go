@@ -51,6 +51,18 @@ func TestServerACL(t *testing.T) {
 	}
 }
 
+// The largest list there can be, of globs on which a matcher that tries one way after the other does not end.
+func TestServerACLHostile_CVE_2023_45129(t *testing.T) {
+	host := matrix.ServerName(strings.Repeat("a", maxACLHostBytes))
+	acl := ParseServerACL([]byte(`{"allow":["` + strings.Repeat(strings.Repeat("*a", 100)+`*b","`, 300) + strings.Repeat("*", 2000) + `"]}`))
+	if !acl.Permits(host) {
+		t.Error("the last entry permits all, but the server is denied")
+	}
+	if acl = ParseServerACL([]byte(`{"allow":["*"],"deny":["` + strings.Repeat(strings.Repeat("*a", 100)+`*b","`, 300) + `"]}`)); !acl.Permits(host) {
+		t.Error("no entry denies the server, but it is denied")
+	}
+}
+
 func FuzzServerACL(f *testing.F) {
 	f.Add("a*b?c", "axxbyc")
 	f.Add("**", "")

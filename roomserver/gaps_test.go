@@ -146,7 +146,7 @@ func TestStateAtGapLies(t *testing.T) {
 }
 
 // 1.15.2: a server that tells but a small part of the state does not shrink ours.
-func TestStateAtGapIsSmall(t *testing.T) {
+func TestStateAtGapIsSmall_Synapse_1_15_2(t *testing.T) {
 	onWire(t, func(t *testing.T, w *wire) {
 		w.must(roomserver.Accepted, w.topic("alice", "kept", w.base))
 		edge, last := unreachable(w)

@@ -209,7 +209,7 @@ func TestAheadOfTheCommit(t *testing.T) {
 }
 
 // A panic fences off its room, and no other; the room comes back from what is stored.
-func TestPanic(t *testing.T) {
+func TestPanic_tuwunel_1_9_0(t *testing.T) {
 	db := storagetest.Open(t, storagetest.SQLite)
 	s := testServer(t, db)
 	room, other := testRoom(t, s), testRoom(t, s)
@@ -294,7 +294,7 @@ func TestSweepUnderLoad(t *testing.T) {
 	}
 }
 
-func TestTooManyWaiting(t *testing.T) {
+func TestTooManyWaiting_CVE_2026_45078(t *testing.T) {
 	db := storagetest.Open(t, storagetest.SQLite)
 	s := testServer(t, db)
 	room := testRoom(t, s)

@@ -17,7 +17,7 @@ func (w *wire) redaction(by string, target matrix.EventID, prev *event.Event) *e
 }
 
 // Redactions by who may and who may not, before and after their target: CVE-2024-6302.
-func TestRedactionsAcrossOrder(t *testing.T) {
+func TestRedactionsAcrossOrder_CVE_2024_6302(t *testing.T) {
 	for _, c := range []struct {
 		name, by string
 		applies  bool
@@ -57,7 +57,7 @@ func TestRedactionsAcrossOrder(t *testing.T) {
 }
 
 // Redactions of each other and of themselves, and of the create event: nothing loops, nothing breaks.
-func TestRedactionLoops(t *testing.T) {
+func TestRedactionLoops_Synapse_5767(t *testing.T) {
 	onWire(t, func(t *testing.T, w *wire) {
 		if w.room.Version.EventIDs != event.ChosenEventIDs {
 			// IDs are hashes, so a circle closes over an event that does not name the other: two redactions of a third.
@@ -151,7 +151,7 @@ func TestManyExtremitiesWithoutUs(t *testing.T) {
 }
 
 // CVE-2018-10657: depth decides nothing.
-func TestHugeDepth(t *testing.T) {
+func TestHugeDepth_CVE_2018_10657(t *testing.T) {
 	onWire(t, func(t *testing.T, w *wire) {
 		deep := w.make(proto{by: bobThere, typ: "m.room.message", content: `{}`, prevs: []*event.Event{w.base}, depth: w.room.Version.MaxDepth})
 		w.must(roomserver.Accepted, deep)

@@ -19,12 +19,12 @@ var beyond = map[string]string{
 	"9.2": "before version 10 no rule says what becomes of a level that is none; there is nothing to compare",
 }
 
-// TestEveryRule holds testdata/rules.txt, which numbers the rules of every room
+// TestEveryRule_CVE_2022_31152 holds testdata/rules.txt, which numbers the rules of every room
 // version, against the tests: each rule has an event that passes and one that
 // fails because of it, no number is left out, and no test is of a rule that its
 // version does not have. TestRules, TestCheckAuthEvents and
 // TestVouchingSignature check that the events do as the tables say.
-func TestEveryRule(t *testing.T) {
+func TestEveryRule_CVE_2022_31152(t *testing.T) {
 	listed := readRules(t)
 	for _, v := range event.Versions() {
 		rejects, cases := provedIn(v)

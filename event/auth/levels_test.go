@@ -8,6 +8,7 @@ import (
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
 )
 
 func version(t testing.TB, id matrix.RoomVersion) *event.Version {
@@ -94,6 +95,47 @@ func TestLevelsOfRoom(t *testing.T) {
 		want := []Level{100, 50, 0, 60, 0, 10, 40, 60, 50}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("version %s: got %v, want %v", v.ID, got, want)
+		}
+	}
+}
+
+// A level that is written in any way counts as that, or as the default.
+func TestEventsDefault_CVE_2022_36009(t *testing.T) {
+	tests := []struct {
+		content                 string
+		loose, strings, integer Level // by what the version allows for a level
+	}{
+		{`{}`, 0, 0, 0},
+		{`{"events_default":50}`, 50, 50, 50},
+		{`{"events_default":-5}`, -5, -5, -5},
+		{`{"events_default":9007199254740991}`, 1<<53 - 1, 1<<53 - 1, 1<<53 - 1},
+		{`{"events_default":"50"}`, 50, 50, 0},
+		{`{"events_default":" +050 "}`, 50, 50, 0},
+		{`{"events_default":"50x"}`, 0, 0, 0},
+		{`{"events_default":""}`, 0, 0, 0},
+		{`{"events_default":50.9}`, 50, 0, 0},
+		{`{"events_default":1e+300}`, 0, 0, 0},
+		{`{"events_default":"99999999999999999999"}`, 0, 0, 0},
+		{`{"events_default":null}`, 0, 0, 0},
+		{`{"events_default":true}`, 0, 0, 0},
+		{`{"events_default":[50]}`, 0, 0, 0},
+		{`{"events_default":{"x":50}}`, 0, 0, 0},
+		{`{"events_default":50,"state_default":70,"events":{"x":"10"}}`, 50, 50, 50},
+	}
+	for _, v := range event.Versions() {
+		for _, tt := range tests {
+			if _, err := canonical.JSON([]byte(tt.content), v.JSON); err != nil {
+				continue // no such number gets into an event
+			}
+			want := map[event.LevelValues]Level{event.LooseLevels: tt.loose, event.StringLevels: tt.strings, event.IntegerLevels: tt.integer}[v.Levels]
+			r := newRoom(t, v)
+			l := Levels(v, r.state[createKey], r.ev(event.TypePowerLevels, "", alice, tt.content))
+			if got := l.EventsDefault(); got != want {
+				t.Errorf("version %s, %s: got %d, want %d", v.ID, tt.content, got, want)
+			}
+			if got := l.ForEvent(event.TypeMessage, false); got != want {
+				t.Errorf("version %s, %s: a message needs %d, want %d", v.ID, tt.content, got, want)
+			}
 		}
 	}
 }

@@ -134,10 +134,10 @@ func (b *big) merge(states []statetree.Tree) stateres.Result {
 	return res
 }
 
-// TestGrowth holds the steps in the graph and the events that are read for a
+// TestGrowth_CVE_2024_31208 holds the steps in the graph and the events that are read for a
 // room four times as large below five times those for the smaller one. Time
 // and memory are in BenchmarkGrowth.
-func TestGrowth(t *testing.T) {
+func TestGrowth_CVE_2024_31208(t *testing.T) {
 	const n = 500
 	for _, version := range []matrix.RoomVersion{"1", "11", "12"} {
 		for _, shape := range shapes {

@@ -134,7 +134,7 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-func TestRefusedInBothModes(t *testing.T) {
+func TestRefusedInBothModes_CVE_2020_26890(t *testing.T) {
 	for code, texts := range map[matrix.ErrorCode][]string{
 		matrix.NotJSON: {
 			"", " ", "x", "{", "[", `"`, `"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{,}`, `{a:1}`, `{"a" 1}`, `{1:2}`,
