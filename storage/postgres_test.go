@@ -2,12 +2,37 @@ package storage_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
+
+// Long values are compressed in the fast way, where the server knows it.
+func TestCompression(t *testing.T) {
+	db := storagetest.Open(t, storagetest.Postgres)
+	makeTables(t, db)
+	known, _, err := storage.One[int64](t.Context(), db, `
+		SELECT COUNT(*) FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known == 0 {
+		t.Skip("this server has no LZ4")
+	}
+	_, err = db.Commit(t.Context(), write(func(it *storage.Item) {
+		it.Insert(things, "long", 1, true, nil, strings.Repeat("a long text, ", 1000))
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := storage.One[string](t.Context(), db, `SELECT COALESCE(pg_column_compression(note), 'none') FROM test_things`)
+	if err != nil || got != "lz4" {
+		t.Errorf("a long value: compressed by %q, %v, want lz4", got, err)
+	}
+}
 
 // The server learns how large a table is long before it would look by itself.
 func TestPlannerKnowsOfGrowth(t *testing.T) {
