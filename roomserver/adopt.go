@@ -20,8 +20,11 @@ type JoinAnswer struct {
 	Room      matrix.RoomID
 	Version   *event.Version
 	Join      *event.Event
-	State     []*event.Event // all of it
+	State     []*event.Event // all of it, or all but members
 	AuthChain []*event.Event
+
+	MembersOmitted bool                // of the members, only some are in State
+	Servers        []matrix.ServerName // then those in the room, the one that answered first
 }
 
 // adoptChunk is how many rows of a join are stored at once, so that other rooms have their turn between.
@@ -31,9 +34,8 @@ const adoptChunk = 500
 // do not allow is left out; if the join itself is not allowed by what is left, nothing of the room is shown.
 // It may be called again for a room that was left meanwhile, or if it failed.
 //
-// The state is stored in chunks before the room is there for anybody, which it is with the join event. A join
-// that answers before all members are known is not made yet: its place is here, where the state becomes a
-// tree (package statetree says how unknown members stand in one).
+// The state is stored in chunks before the room is there for anybody, which it is with the join event. If members are
+// omitted, the room is partial from then on, until Run has fetched them.
 func (s *Server) Adopt(ctx context.Context, in JoinAnswer) error {
 	create, err := in.check(s.name)
 	if err != nil {
@@ -57,6 +59,8 @@ func (s *Server) Adopt(ctx context.Context, in JoinAnswer) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("find room %s: %w", in.Room, err)
+	case lived && in.MembersOmitted:
+		return in.wrong("of a room that this server has been in, all members are needed")
 	case lived:
 		return s.rejoin(ctx, room, in)
 	case room.Version != in.Version:
@@ -114,11 +118,15 @@ type adoption struct {
 	isNew  bool
 	create *event.Event
 	hints  hints
+	hole   statetree.Hole // if members are omitted
 }
 
 func (a *adoption) run(ctx context.Context) error {
 	if err := a.storeEvents(ctx); err != nil {
 		return err
+	}
+	if a.MembersOmitted {
+		a.hole = statetree.Hole(a.server.db.NextNumber())
 	}
 	changes, accepted := a.state()
 	tree, err := a.storeTree(ctx, changes)
@@ -144,8 +152,13 @@ func (a *adoption) run(ctx context.Context) error {
 	if err := a.storeMembers(ctx, accepted); err != nil {
 		return err
 	}
-	if _, err := st.store(ctx, in); err != nil {
+	join, err := st.store(ctx, in)
+	if err != nil {
 		return err
+	}
+	if a.MembersOmitted {
+		st.beginPartial(rooms.PartialJoin{RoomNum: a.room.Num, Hole: a.hole, Join: join.Num, Servers: a.Servers})
+		defer a.server.partials.begin()
 	}
 	return a.commit(ctx, st)
 }
@@ -245,21 +258,29 @@ func (a *adoption) state() (changes []statetree.Change, accepted []*rooms.Event)
 	return changes, accepted
 }
 
-// storeTree makes the tree of the state, and stores it but for its last nodes, which come with the join.
+// storeTree makes the tree of the state, and stores it.
 func (a *adoption) storeTree(ctx context.Context, changes []statetree.Change) (statetree.Tree, error) {
-	trees := a.server.trees
-	tree, nodes, err := trees.Set(ctx, statetree.Tree{}, changes)
+	base := statetree.Tree{}
+	if a.MembersOmitted {
+		base = a.server.trees.Partial(a.hole)
+	}
+	return a.server.storeTree(ctx, a.room, base, changes)
+}
+
+// storeTree makes and stores a state that nothing names yet.
+func (s *Server) storeTree(ctx context.Context, room rooms.Room, base statetree.Tree, changes []statetree.Change) (statetree.Tree, error) {
+	tree, nodes, err := s.trees.Set(ctx, base, changes)
 	if err != nil {
-		return tree, fmt.Errorf("make the state of %s: %w", a.Room, err)
+		return tree, fmt.Errorf("make the state of %s: %w", room.ID, err)
 	}
 	for some := range slices.Chunk(nodes, adoptChunk) {
-		_, err := a.server.db.Commit(ctx, rooms.Append{Room: a.room, Generation: a.server.generations.Add(1), Nodes: some})
+		_, err := s.db.Commit(ctx, rooms.Append{Room: room, Generation: s.generations.Add(1), Nodes: some})
 		if err != nil {
-			trees.Dropped(nodes)
-			return tree, fmt.Errorf("store the state of %s: %w", a.Room, err)
+			s.trees.Dropped(nodes)
+			return tree, fmt.Errorf("store the state of %s: %w", room.ID, err)
 		}
 	}
-	trees.Stored(nodes)
+	s.trees.Stored(nodes)
 	return tree, nil
 }
 
@@ -310,68 +331,4 @@ func (a *adoption) storeMembers(ctx context.Context, accepted []*rooms.Event) er
 		}
 	}
 	return nil
-}
-
-// rejoin takes up a room again that this server has been in.
-func (s *Server) rejoin(ctx context.Context, room rooms.Room, in JoinAnswer) error {
-	f := s.newFetch(room, "", nil)
-	create, err := f.createEvent(ctx)
-	if err != nil {
-		return err
-	}
-	ids := make([]matrix.EventID, len(in.State))
-	for i, ev := range in.State {
-		if ids[i] = ev.ID; ev.Type == event.TypeCreate && ev.ID != create.ID {
-			return matrix.Errorf(matrix.Unknown, "room %s was created by %s, not by %s", room.ID, create.ID, ev.ID).WithStatus(502)
-		}
-	}
-	for _, ev := range slices.Concat(in.AuthChain, in.State) {
-		f.addOutlier(ev)
-	}
-	if err := s.storeFetched(ctx, f); err != nil {
-		return err
-	}
-	state, err := s.statePart(ctx, room, ids)
-	if err != nil {
-		return err
-	}
-	return s.do(ctx, room.ID, func(ctx context.Context, st *step) error {
-		return st.resume(ctx, in.Join, state)
-	})
-}
-
-// resume goes on with a join event from a state that the room has come to without us. If nobody of us was
-// in it, what we stood on before is history.
-func (st *step) resume(ctx context.Context, join *event.Event, state statePart) error {
-	in, err := st.begin(ctx, join)
-	if err != nil || in.event == nil {
-		return err
-	}
-	if err := st.findGaps(ctx, &in, true); err != nil {
-		return err
-	}
-	if in.stored != nil && !in.stored.StateUnknown {
-		in.before = st.place(in.stored).before // others follow it already, by the state that was told for them
-	} else if in.before, err = st.set(ctx, state.base, state.changes...); err != nil {
-		return err
-	}
-	present, err := rooms.JoinedOf(ctx, st.server.db, st.room.Num, st.server.name, 1)
-	if err != nil {
-		return fmt.Errorf("find the members of %s: %w", st.room.ID, err)
-	}
-	why := st.check(in)
-	if why == nil {
-		why, err = st.allowedIn(ctx, in.event, in.before)
-	}
-	if err != nil {
-		return err
-	}
-	if why != nil {
-		return matrix.Errorf(matrix.Forbidden, "the join to %s is not allowed by the state that came with it: %v", st.room.ID, why)
-	}
-	if len(present) == 0 && !in.late {
-		st.tip.extremities = nil
-	}
-	_, err = st.store(ctx, in)
-	return err
 }

@@ -204,13 +204,18 @@ func (st *step) createdBy(known authState) auth.State {
 	return known.state
 }
 
-// allowedIn judges an event by a state: an *auth.Rejection if it is not allowed.
+// allowedIn judges an event by a state: an *auth.Rejection if it is not allowed. Where the state does not know a member,
+// the membership counts that the event cites.
 func (st *step) allowedIn(ctx context.Context, ev *event.Event, in statetree.Tree) (why, err error) {
 	if ev.Type == event.TypeCreate {
 		return auth.Check(ev, nil), nil
 	}
 	known := authState{create: st.tip.create}
-	found, err := st.lookupIn(ctx, in, neededBy(ev))
+	keys := neededBy(ev)
+	found, err := st.lookupIn(ctx, in, keys)
+	if errors.Is(err, statetree.ErrUnknown) {
+		found, err = st.citedIn(ctx, ev, in, keys)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -83,6 +83,8 @@ func (s *Server) asideWrite(ctx context.Context, in aside) (w rooms.SetAside, er
 // A Standing is how a user of this server stands to a room that this server may be in or not.
 type Standing struct {
 	Resident   bool // this server is in the room, and nobody else is asked
+	Lived      bool // it is or was in the room
+	Partial    bool // it is in the room, and does not know all members yet
 	Version    *event.Version
 	Membership event.Membership
 	Inviter    matrix.UserID       // if the membership is invite
@@ -108,24 +110,45 @@ func (s *Server) Standing(ctx context.Context, user matrix.UserID, id matrix.Roo
 		return st, fmt.Errorf("find the servers in %s: %w", id, err)
 	}
 	st.Servers = append(st.Servers, joined...)
-	st.Resident, err = s.livesHere(ctx, room, joined)
+	join, wasPartial, err := rooms.LatestPartial(ctx, s.db, room.Num)
+	if err != nil {
+		return st, fmt.Errorf("find the servers in %s: %w", id, err)
+	}
+	if wasPartial && len(joined) < maxKnownServers {
+		st.Servers = append(st.Servers, join.Servers...)
+	}
+	if _, st.Lived, err = rooms.HeadOf(ctx, s.db, room.Num); err != nil {
+		return st, fmt.Errorf("find room %s: %w", id, err)
+	}
+	st.Resident, err = s.livesHere(ctx, room, st.Lived && len(joined) == 0)
+	st.Partial = st.Resident && wasPartial && join.Until == 0
 	return st, err
 }
 
 // maxKnownServers bounds the members whose servers are asked for a room that this one has left.
 const maxKnownServers = 50
 
-// livesHere says whether a room is this server's to act in: a user of ours is in it, or nobody at all.
-func (s *Server) livesHere(ctx context.Context, room rooms.Room, joined []matrix.ServerName) (bool, error) {
+// livesHere says whether a room is this server's to act in: a user of ours is in it, or nobody at all, which is not known of
+// one that was left before it was whole.
+func (s *Server) livesHere(ctx context.Context, room rooms.Room, empty bool) (bool, error) {
 	_, err := s.residence(ctx, room.ID)
-	if err == nil || !errors.As(err, new(noRoomError)) {
-		return err == nil, err
+	if err == nil || !errors.As(err, new(noRoomError)) || !empty {
+		return err == nil, unlessNoRoom(err)
 	}
-	_, lived, err := rooms.HeadOf(ctx, s.db, room.Num)
+	now, err := s.Current(ctx, room.ID)
 	if err != nil {
-		return false, fmt.Errorf("find room %s: %w", room.ID, err)
+		return false, err
 	}
-	return lived && len(joined) == 0, nil
+	hole, err := s.trees.HoleOf(ctx, now.tree)
+	return hole == 0, err
+}
+
+// unlessNoRoom drops the error that this server is not in a room.
+func unlessNoRoom(err error) error {
+	if errors.As(err, new(noRoomError)) {
+		return nil
+	}
+	return err
 }
 
 // standing reads the membership.

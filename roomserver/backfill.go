@@ -28,6 +28,13 @@ func (s *Server) Backfill(ctx context.Context, id matrix.RoomID, before rooms.Or
 	if err != nil {
 		return 0, err
 	}
+	// Of a partial room, each state of the past would be fetched with all its members.
+	if err := s.AwaitMembers(ctx, room); err != nil {
+		if errors.Is(err, errPartial) {
+			err = nil
+		}
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	s.inbox.admit(id, nil)

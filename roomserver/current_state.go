@@ -36,7 +36,7 @@ func (st *step) moveCurrent(ctx context.Context, added *rooms.NewEvent, now plac
 	var before *rooms.Event
 	if now.Type == event.TypeMember {
 		var err error
-		if _, before, err = st.member(ctx, now.Target()); err != nil {
+		if _, before, err = st.member(ctx, now.Target()); unlessUnknown(err) != nil {
 			return err
 		}
 	}
@@ -165,7 +165,7 @@ func (st *step) ownMoves(moves map[statetree.Key]statetree.Value) (own []int) {
 
 // moveBy moves the current state by an event.
 func (st *step) moveBy(ctx context.Context, added *rooms.NewEvent, next statetree.Tree) error {
-	before, err := st.lookup(ctx, added.StateID())
+	before, err := st.knownIn(ctx, st.tip.state, []event.Key{added.StateID()})
 	if err != nil {
 		return err
 	}
@@ -176,9 +176,35 @@ func (st *step) moveBy(ctx context.Context, added *rooms.NewEvent, next statetre
 
 // moveBeyond moves the current state by what resolution has come to, after the last live event.
 func (st *step) moveBeyond(ctx context.Context, resolved statetree.Tree) error {
+	before := st.tip.state
+	st.tip.state = resolved
+	move := &rooms.Move{RoomNum: st.room.Num, Room: st.room.ID, Root: resolved.Root()}
+	if err := st.takeEffects(ctx, before, resolved, &move.Members); err != nil {
+		return err
+	}
+	for i := len(st.events) - 1; ; i-- { // there is one, or nothing would be open
+		if st.events[i].Kind == rooms.Live {
+			st.events[i].Then = move
+			return nil
+		}
+	}
+}
+
+// takeEffects derives what follows from a move of the current state from one state to another.
+func (st *step) takeEffects(ctx context.Context, from, to statetree.Tree, members *[]rooms.Membership) (err error) {
+	failed := st.eachChange(ctx, from, to, func(before, now *rooms.Event) {
+		if err == nil {
+			err = st.takeEffect(ctx, before, now, members)
+		}
+	})
+	return cmp.Or(failed, err)
+}
+
+// eachChange yields what a state has in the place of what another has, nil for nothing, in an order of their numbers.
+func (st *step) eachChange(ctx context.Context, from, to statetree.Tree, yield func(before, now *rooms.Event)) error {
 	type change struct{ before, now int64 }
 	var changes []change
-	err := st.server.trees.Diff(ctx, st.tip.state, resolved, func(_ statetree.Key, before, now statetree.Value) error {
+	err := st.server.trees.Diff(ctx, from, to, func(_ statetree.Key, before, now statetree.Value) error {
 		changes = append(changes, change{int64(before), int64(now)})
 		return nil
 	})
@@ -186,8 +212,6 @@ func (st *step) moveBeyond(ctx context.Context, resolved statetree.Tree) error {
 		return fmt.Errorf("compare states of %s: %w", st.room.ID, err)
 	}
 	slices.SortFunc(changes, func(a, b change) int { return cmp.Or(cmp.Compare(a.now, b.now), cmp.Compare(a.before, b.before)) })
-	st.tip.state = resolved
-	move := &rooms.Move{RoomNum: st.room.Num, Room: st.room.ID, Root: resolved.Root()}
 	for _, c := range changes {
 		before, err := st.numbered(ctx, c.before)
 		if err != nil {
@@ -197,16 +221,9 @@ func (st *step) moveBeyond(ctx context.Context, resolved statetree.Tree) error {
 		if err != nil {
 			return err
 		}
-		if err := st.takeEffect(ctx, before, now, &move.Members); err != nil {
-			return err
-		}
+		yield(before, now)
 	}
-	for i := len(st.events) - 1; ; i-- { // there is one, or nothing would be open
-		if st.events[i].Kind == rooms.Live {
-			st.events[i].Then = move
-			return nil
-		}
-	}
+	return nil
 }
 
 // numbered returns an event of the room; nil for 0.

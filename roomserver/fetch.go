@@ -218,14 +218,17 @@ func (f *fetch) addPeer(server matrix.ServerName) {
 
 // chunks yields the events of the batch, none before what it stands on.
 func (f *fetch) chunks(size int) iter.Seq[[]*event.Event] {
-	return slices.Chunk(inOrder(f.batch, func(ev *event.Event, yield func(matrix.EventID)) {
-		for _, id := range ev.PrevEvents {
-			yield(id)
-		}
-		for _, id := range ev.AuthEvents {
-			yield(id)
-		}
-	}), size)
+	return slices.Chunk(inOrder(f.batch, dependsOn), size)
+}
+
+// dependsOn yields the events that one needs to be judged.
+func dependsOn(ev *event.Event, yield func(matrix.EventID)) {
+	for _, id := range ev.PrevEvents {
+		yield(id)
+	}
+	for _, id := range ev.AuthEvents {
+		yield(id)
+	}
 }
 
 // inOrder returns the events so that none comes before another of them on which it depends, as far as they

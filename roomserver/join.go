@@ -3,11 +3,13 @@ package roomserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -21,9 +23,10 @@ func (s *Server) Join(ctx context.Context, by matrix.Requester, room matrix.Room
 
 // JoinRoom is a wish to join.
 type JoinRoom struct {
-	Room   matrix.RoomID
-	Reason string
-	Extra  map[string]json.RawMessage // more members of the event's content; what the server sets goes before them
+	Room    matrix.RoomID
+	Reason  string
+	Extra   map[string]json.RawMessage // more members of the event's content; what the server sets goes before them
+	Vouched bool                       // into a partial room: a server that knows its members lets the user in
 }
 
 // JoinWith is Join with something to say: clients put what they like into their member events.
@@ -34,6 +37,11 @@ func (s *Server) JoinWith(ctx context.Context, by matrix.Requester, in JoinRoom)
 	}
 	return s.do(ctx, in.Room, func(ctx context.Context, st *step) error {
 		before, _, err := st.member(ctx, by.User)
+		if errors.Is(err, statetree.ErrUnknown) {
+			if err = errNotVouched; in.Vouched {
+				err = nil
+			}
+		}
 		if err != nil || before == event.Join {
 			return err
 		}
@@ -41,6 +49,7 @@ func (s *Server) JoinWith(ctx context.Context, by matrix.Requester, in JoinRoom)
 			return err
 		}
 		change := memberChange{target: by.User, membership: event.Join, reason: in.Reason, profile: shown, extra: in.Extra}
+		change.vouched = in.Vouched
 		if before != event.Invite && before != event.Ban {
 			if change.via, err = st.authoriser(ctx, by.User); err != nil {
 				return err
@@ -49,6 +58,9 @@ func (s *Server) JoinWith(ctx context.Context, by matrix.Requester, in JoinRoom)
 		return st.setMember(ctx, by.User, change)
 	})
 }
+
+// errNotVouched says that a user may be banned from a partial room, for all that is known here.
+var errNotVouched = matrix.Errorf(matrix.UnableToAuthoriseJoin, "this server does not know all members of the room yet")
 
 // checkGuestJoins: guests come in only where the room says so.
 // https://spec.matrix.org/v1.19/client-server-api/#mroomguest_access

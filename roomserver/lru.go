@@ -54,6 +54,15 @@ func (c *lru[K, V]) addNew(key K, value V, cost int) {
 	}
 }
 
+// drop takes a value out.
+func (c *lru[K, V]) drop(key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.entries[key]; ok {
+		c.remove(e)
+	}
+}
+
 func (c *lru[K, V]) insert(entry *lruEntry[K, V]) {
 	c.entries[entry.key] = c.order.PushFront(entry)
 	c.cost += entry.cost

@@ -21,6 +21,7 @@ type memberChange struct {
 	via        matrix.UserID // of a restricted join: who vouches
 	profile    profile       // of a target who comes or is called
 	extra      map[string]json.RawMessage
+	vouched    bool // of a join to a partial room: by another server
 }
 
 // profile is what of a user's profile goes into member events.
@@ -74,7 +75,7 @@ func (st *step) setMember(ctx context.Context, by matrix.UserID, c memberChange)
 		return err
 	}
 	target := string(c.target)
-	_, err = st.add(ctx, draft{typ: event.TypeMember, stateKey: &target, sender: by, content: content})
+	_, err = st.add(ctx, draft{typ: event.TypeMember, stateKey: &target, sender: by, content: content, vouched: c.vouched})
 	return err
 }
 

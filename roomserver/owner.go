@@ -69,7 +69,8 @@ var errFenced = errors.New("roomserver: the room is fenced off after a panic")
 // fresh step, and must not keep anything of a step that was not the last.
 type task func(ctx context.Context, st *step) error
 
-// do runs a task as the owner of a room, and waits until its result, or what it stood on, is committed.
+// do runs a task as the owner of a room, and waits until its result, or what it stood on, is committed. A task that needs
+// to know members of a partial room waits for them, while others work on the room.
 func (s *Server) do(ctx context.Context, id matrix.RoomID, work task) error {
 	room, err := s.Room(ctx, id)
 	if err != nil {
@@ -78,6 +79,12 @@ func (s *Server) do(ctx context.Context, id matrix.RoomID, work task) error {
 	for range maxTries {
 		fl, own, err := s.turn(ctx, room, work)
 		if errors.Is(err, storage.ErrChain) {
+			continue
+		}
+		if errors.Is(err, statetree.ErrUnknown) {
+			if err := s.AwaitMembers(ctx, room); err != nil {
+				return err
+			}
 			continue
 		}
 		if err != nil || fl == nil {
@@ -248,6 +255,11 @@ func (s *Server) remember(st *step, first storage.Position) {
 	changes := len(st.redacted) > 0
 	for _, ev := range st.events {
 		stored := ev.Event
+		if ev.Again {
+			s.events.drop(ev.Num) // its position may not be known here
+			changes = true
+			continue
+		}
 		if ev.Kind == rooms.Live {
 			stored = ev.At(first)
 			first++

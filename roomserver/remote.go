@@ -71,6 +71,7 @@ type StateIDs struct {
 // StateEvents is the state before an event, and the auth chain of that state.
 type StateEvents struct {
 	State, Auth []*event.Event
+	Refused     int // so many more were in the answer, and were left out
 }
 
 // alone is the Remote of a server that reaches no others.

@@ -65,6 +65,9 @@ func (s *Server) template(ctx context.Context, v Visit, membership event.Members
 		return Template{}, matrix.Errorf(matrix.IncompatibleRoomVersion, "%s has version %s, which %s does not know", v.Room, room.Version.ID, v.Origin).
 			With("room_version", room.Version.ID)
 	}
+	if err := s.refusePartial(ctx, room); err != nil {
+		return Template{}, err
+	}
 	t := Template{Version: room.Version}
 	// A task that adds nothing ends when what it has read is committed.
 	err = s.do(ctx, room.ID, func(ctx context.Context, st *step) error {
@@ -184,6 +187,9 @@ func (s *Server) enter(ctx context.Context, in Sent, want event.Membership) (*ro
 		return nil, err
 	}
 	if err := in.check(room, want); err != nil {
+		return nil, err
+	}
+	if err := s.refusePartial(ctx, room); err != nil {
 		return nil, err
 	}
 	var entered *rooms.Event

@@ -23,8 +23,9 @@ type script struct {
 	moments map[matrix.ServerName]matrix.EventID // what each says is nearest to any
 	asked   []string
 	between func(gap roomserver.Gap) []*event.Event
-	broken  int           // things that come with the events between
-	gate    chan struct{} // if not nil, answers wait until it is closed
+	broken  int                        // things that come with the events between
+	keep    func(ev *event.Event) bool // of the events of a state; nil: all
+	gate    chan struct{}              // if not nil, answers wait until it is closed
 }
 
 var errDeaf = errors.New("no answer")
@@ -112,7 +113,11 @@ func (s *script) State(ctx context.Context, from matrix.ServerName, room rooms.R
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	answer.State = s.states[at]
+	for _, ev := range s.states[at] {
+		if s.keep == nil || s.keep(ev) {
+			answer.State = append(answer.State, ev)
+		}
+	}
 	return answer, nil
 }
 

@@ -26,6 +26,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/signing"
@@ -85,6 +87,8 @@ type Server struct {
 	known       *lru[matrix.RoomID, rooms.Room] // what never changes about rooms
 	inbox       inbox
 	txns        *txns
+	partials    *partials
+	memberChunk int          // of a partial room, stored in one step of its owner
 	generations atomic.Int64 // of owners: never one twice
 	changes     atomic.Int64 // committed changes of events, counted before they reach the cache
 
@@ -92,7 +96,7 @@ type Server struct {
 	owners map[matrix.RoomID]*owner
 }
 
-// New makes a Server. It works at once; Run tidies up after it.
+// New makes a Server. It works at once; Run tidies up after it, and fetches the members of partial rooms.
 func New(s Settings) *Server {
 	hasher := statetree.NewHasher(s.DB.Secret())
 	if s.Remote == nil {
@@ -105,11 +109,15 @@ func New(s Settings) *Server {
 		trees: statetree.New(statetree.Settings{
 			Hasher: hasher, Loader: nodeLoader{s.DB}, CacheBytes: treeCacheBytes,
 			NextID: func() statetree.NodeID { return statetree.NodeID(s.DB.NextNumber()) },
+			Filled: func(ctx context.Context, hole statetree.Hole) (statetree.NodeID, bool, error) {
+				return rooms.MembersOfHole(ctx, s.DB, hole)
+			},
 		}),
-		events: newLRU[int64, *rooms.Event](eventCacheBytes),
-		ids:    newLRU[eventName, int64](idCacheEntries),
-		known:  newLRU[matrix.RoomID, rooms.Room](roomCacheEntries),
-		txns:   newTxns(s.DB.Secret()),
+		events:   newLRU[int64, *rooms.Event](eventCacheBytes),
+		ids:      newLRU[eventName, int64](idCacheEntries),
+		known:    newLRU[matrix.RoomID, rooms.Room](roomCacheEntries),
+		txns:     newTxns(s.DB.Secret()),
+		partials: newPartials(), memberChunk: memberChunk,
 		owners: make(map[matrix.RoomID]*owner),
 	}
 }
@@ -117,8 +125,15 @@ func New(s Settings) *Server {
 // sweepEvery is how often Run looks for idle rooms.
 const sweepEvery = time.Minute
 
-// Run unloads idle rooms until ctx ends.
+// Run unloads idle rooms and makes partial rooms whole, until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.sweepIdle(ctx) })
+	group.Go(func() error { return s.completeRooms(ctx) })
+	return group.Wait()
+}
+
+func (s *Server) sweepIdle(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {

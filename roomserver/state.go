@@ -60,8 +60,13 @@ func (st State) Event(ctx context.Context, key event.Key) (*rooms.Event, error) 
 }
 
 // Events returns the state events at these keys, nil where there is none.
-func (st State) Events(ctx context.Context, keys ...event.Key) ([]*rooms.Event, error) {
-	return st.server.stateEvents(ctx, source{room: st.room}, st.tree, keys)
+// In a partial room it waits for the members that are wanted and not known.
+func (st State) Events(ctx context.Context, keys ...event.Key) (found []*rooms.Event, err error) {
+	err = st.onceKnown(ctx, func() (err error) {
+		found, err = st.server.stateEvents(ctx, source{room: st.room}, st.tree, keys)
+		return err
+	})
+	return found, err
 }
 
 // Member returns the membership of a user and the event that made it, nil if there never was one.
@@ -73,12 +78,12 @@ func (st State) Member(ctx context.Context, user matrix.UserID) (event.Membershi
 	return ev.Membership(), ev, nil
 }
 
-// All returns the whole state, in no order.
+// All returns the whole state, in no order. In a partial room it waits for it.
 func (st State) All(ctx context.Context) ([]*rooms.Event, error) {
 	return st.walk(ctx, statetree.All)
 }
 
-// Members returns all member events, in no order.
+// Members returns all member events, in no order. In a partial room it waits for them.
 func (st State) Members(ctx context.Context) ([]*rooms.Event, error) {
 	return st.walk(ctx, statetree.Members)
 }
@@ -88,9 +93,10 @@ func (st State) NonMembers(ctx context.Context) ([]*rooms.Event, error) {
 	return st.walk(ctx, statetree.NonMembers)
 }
 
-func (st State) walk(ctx context.Context, classes statetree.Classes) ([]*rooms.Event, error) {
+// AllKnown returns the whole state as far as it is known, in no order. It never waits.
+func (st State) AllKnown(ctx context.Context) ([]*rooms.Event, error) {
 	var nums []int64
-	err := st.server.trees.Walk(ctx, st.tree, classes, func(_ statetree.Key, v statetree.Value) error {
+	err := st.server.trees.WalkKnown(ctx, st.tree, statetree.All, func(_ statetree.Key, v statetree.Value) error {
 		nums = append(nums, int64(v))
 		return nil
 	})
@@ -100,8 +106,23 @@ func (st State) walk(ctx context.Context, classes statetree.Classes) ([]*rooms.E
 	return st.server.Events(ctx, st.room, nums)
 }
 
+func (st State) walk(ctx context.Context, classes statetree.Classes) ([]*rooms.Event, error) {
+	var nums []int64
+	err := st.onceKnown(ctx, func() error {
+		nums = nums[:0]
+		return st.server.trees.Walk(ctx, st.tree, classes, func(_ statetree.Key, v statetree.Value) error {
+			nums = append(nums, int64(v))
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the state of %s: %w", st.room.ID, err)
+	}
+	return st.server.Events(ctx, st.room, nums)
+}
+
 // Changed returns the events of st that older does not have, or has other ones in the place of. What
-// older alone has is not told: state is not removed but by resolution.
+// older alone has is not told: state is not removed but by resolution. Members that are not known have not changed.
 func (st State) Changed(ctx context.Context, older State) ([]*rooms.Event, error) {
 	var nums []int64
 	err := st.server.trees.Diff(ctx, older.tree, st.tree, func(_ statetree.Key, _, now statetree.Value) error {
@@ -207,15 +228,27 @@ func (s *Server) loadEvents(ctx context.Context, room rooms.Room, missing map[in
 // eventCost is what an event takes in memory, about.
 func eventCost(ev *rooms.Event) int { return 600 + 2*len(ev.JSON) }
 
-// stateEvents returns the events of a tree at these keys, nil where there is none.
+// stateEvents returns the events of a tree at these keys, nil where there is none. The error is statetree.ErrUnknown if one
+// of them is a member that is not known.
 func (s *Server) stateEvents(ctx context.Context, from source, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
+	found, holed, err := s.knownEvents(ctx, from, tree, keys)
+	for i, ev := range found {
+		if ev == nil && holed && keys[i].Type == event.TypeMember {
+			return nil, fmt.Errorf("read %s in the state of %s: %w", keys[i].StateKey, from.room.ID, statetree.ErrUnknown)
+		}
+	}
+	return found, err
+}
+
+// knownEvents is stateEvents, but for members that are not known, which are nil. It says whether there are any in the tree.
+func (s *Server) knownEvents(ctx context.Context, from source, tree statetree.Tree, keys []event.Key) (found []*rooms.Event, holed bool, err error) {
 	hashed := make([]statetree.Key, len(keys))
 	for i, key := range keys {
 		hashed[i] = s.hasher.Key(key)
 	}
-	values, err := s.trees.GetMany(ctx, tree, hashed)
+	values, holed, err := s.trees.GetKnown(ctx, tree, hashed)
 	if err != nil {
-		return nil, fmt.Errorf("read the state of %s: %w", from.room.ID, err)
+		return nil, holed, fmt.Errorf("read the state of %s: %w", from.room.ID, err)
 	}
 	nums := make([]int64, 0, len(values))
 	for _, v := range values {
@@ -225,9 +258,9 @@ func (s *Server) stateEvents(ctx context.Context, from source, tree statetree.Tr
 	}
 	events, err := s.eventsOf(ctx, from, nums)
 	if err != nil {
-		return nil, err
+		return nil, holed, err
 	}
-	found := make([]*rooms.Event, len(keys))
+	found = make([]*rooms.Event, len(keys))
 	for i, v := range values {
 		if v == 0 {
 			continue
@@ -235,10 +268,10 @@ func (s *Server) stateEvents(ctx context.Context, from source, tree statetree.Tr
 		found[i], events = events[0], events[1:]
 		if found[i].StateID() != keys[i] {
 			// The tree knows keys by 60 bits of a keyed hash. Chance does not do this.
-			return nil, fmt.Errorf("state keys %v and %v of %s have one hash", keys[i], found[i].StateID(), from.room.ID)
+			return nil, holed, fmt.Errorf("state keys %v and %v of %s have one hash", keys[i], found[i].StateID(), from.room.ID)
 		}
 	}
-	return found, nil
+	return found, holed, nil
 }
 
 func memberKey(user matrix.UserID) event.Key {

@@ -176,12 +176,17 @@ func (f *fetch) fetchStateEvents(ctx context.Context, server matrix.ServerName, 
 	if err != nil || len(answer.State)+len(answer.Auth) > maxStateEvents {
 		return
 	}
-	wanted := make(map[matrix.EventID]bool, len(missing))
-	for _, id := range missing {
-		wanted[id] = true
+	f.takeState(missing, answer)
+}
+
+// takeState takes from a state the events that are wanted, and those that authorise these.
+func (f *fetch) takeState(wanted []matrix.EventID, answer StateEvents) {
+	isWanted := make(map[matrix.EventID]bool, len(wanted))
+	for _, id := range wanted {
+		isWanted[id] = true
 	}
 	for _, ev := range answer.State {
-		if f.ours(ev) && wanted[ev.ID] {
+		if f.ours(ev) && isWanted[ev.ID] {
 			f.addOutlier(ev)
 		}
 	}
@@ -308,6 +313,13 @@ func (s *Server) statePart(ctx context.Context, room rooms.Room, ids []matrix.Ev
 		return statePart{}, err
 	}
 	part := statePart{base: current.tree, lacks: len(ids) - len(rows)}
+	if hole, err := s.trees.HoleOf(ctx, current.tree); err != nil || hole != 0 {
+		part.base = statetree.Tree{}
+		for key, now := range want {
+			part.changes = append(part.changes, statetree.Change{Key: key, Value: now})
+		}
+		return part, err
+	}
 	err = s.trees.Walk(ctx, current.tree, statetree.All, func(key statetree.Key, had statetree.Value) error {
 		if now := want[key]; now != had {
 			part.changes = append(part.changes, statetree.Change{Key: key, Value: now})

@@ -38,9 +38,11 @@ type step struct {
 
 	byID map[matrix.EventID]*rooms.Event // those not committed yet; nil until they are looked up
 
-	created   bool          // the room is new
-	aliases   []rooms.Alias // made with it
-	relist    bool          // the directory entry is out of date
+	created   bool                // the room is new
+	aliases   []rooms.Alias       // made with it
+	begins    *rooms.PartialJoin  // the room is partial from now on
+	whole     *rooms.EndOfPartial // or no longer
+	relist    bool                // the directory entry is out of date
 	directory *rooms.Published
 }
 
@@ -61,6 +63,7 @@ type draft struct {
 	redacts  matrix.EventID
 	ts       int64 // origin_server_ts in ms; 0: now
 	txn      sentAs
+	vouched  bool // of a join: that the user had no membership, if none is known, another server has said
 }
 
 // add makes an event of a draft and takes it through the same stations that every event of the room
@@ -156,7 +159,11 @@ func (st *step) authState(ctx context.Context, in statetree.Tree, d draft) (auth
 	if d.stateKey != nil {
 		stateKey = *d.stateKey
 	}
-	found, err := st.lookupIn(ctx, in, auth.Needed(st.room.Version, d.typ, stateKey, d.sender, d.content))
+	keys := auth.Needed(st.room.Version, d.typ, stateKey, d.sender, d.content)
+	found, err := st.lookupIn(ctx, in, keys)
+	if d.vouched && errors.Is(err, statetree.ErrUnknown) {
+		found, err = st.knownIn(ctx, in, keys)
+	}
 	if err != nil {
 		return known, err
 	}
@@ -247,6 +254,9 @@ func (st *step) newEvent(in arrival) rooms.NewEvent {
 		for _, a := range in.auth {
 			added.Auth = append(added.Auth, a.Num)
 		}
+	}
+	if st.tip.partial != nil && !in.unknown && in.kind != rooms.Outlier && in.kind != rooms.Backfilled {
+		added.Listed = st.enlist(ev.Num)
 	}
 	added.Lacks, added.Fills, added.Late = in.lacks, in.fills, in.late
 	st.tip.gaps = st.tip.gaps || len(in.lacks) > 0
@@ -345,18 +355,20 @@ func (st *step) finish(ctx context.Context) (err error) {
 }
 
 // empty says whether there is nothing to store.
-func (st *step) empty() bool { return len(st.events) == 0 && st.directory == nil }
+func (st *step) empty() bool { return len(st.events) == 0 && st.directory == nil && st.whole == nil }
 
 // write is what is to be stored.
 func (st *step) write(generation int64) storage.Write {
-	if len(st.events) == 0 {
+	if len(st.events) == 0 && st.whole == nil {
 		return rooms.Publish{Entry: *st.directory, Generation: generation}
 	}
 	a := rooms.Append{
 		Room: st.room, NewRoom: st.created, Generation: generation,
 		Events: st.events, Nodes: st.nodes, Directory: st.directory, Aliases: st.aliases,
+		Partial: st.begins, Whole: st.whole,
 	}
-	if slices.ContainsFunc(st.events, func(ev rooms.NewEvent) bool { return ev.Kind == rooms.Live }) {
+	isNews := func(ev rooms.NewEvent) bool { return ev.Kind == rooms.Live && !ev.Again }
+	if slices.ContainsFunc(st.events, isNews) || st.whole != nil && st.whole.Move != nil {
 		a.Head = st.tip.head(st.room)
 	}
 	return a

@@ -34,7 +34,7 @@ func (st *step) strippedState(ctx context.Context, ev *rooms.Event) ([]byte, err
 	if ev.Sender != ev.Target() {
 		keys = append(keys[:len(keys):len(keys)], memberKey(ev.Sender))
 	}
-	found, err := st.lookup(ctx, keys...)
+	found, err := st.knownIn(ctx, st.tip.state, keys)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,8 @@ type tip struct {
 
 	// pending has the redactions whose target has not come yet. A step that changes it copies it.
 	pending map[matrix.EventID][]int64
-	gaps    bool // history is missing somewhere
+	partial *partial // nil: all members are known
+	gaps    bool     // history is missing somewhere
 	// crowded says that there are more of them than are kept in memory.
 	crowded bool
 }
@@ -82,6 +83,9 @@ func (s *Server) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 	t.create, t.power, t.joinRules = kept[0], kept[1], kept[2]
 	t.parseLevels(room.Version)
 	if t.listed, err = rooms.IsPublished(ctx, s.db, room.Num); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.partial, err = s.loadPartial(ctx, room); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
 	}
 	if t.gaps, err = rooms.HasGaps(ctx, s.db, room.Num); err != nil {

@@ -3,6 +3,7 @@ package statetree
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -128,6 +129,15 @@ func unread(t *testing.T, s *Store, tree Tree, unknown []Change) {
 	}
 	if got := walked(t, s, tree, NonMembers); len(got) == 0 {
 		t.Fatal("walk over the rest: got nothing")
+	}
+	err := s.WalkKnown(ctx, tree, All, func(k Key, _ Value) error {
+		if slices.ContainsFunc(unknown, func(c Change) bool { return c.Key == k }) {
+			return fmt.Errorf("%x is known", k)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("walk over what is known: %v", err)
 	}
 	if _, _, err := s.Whole(ctx, tree); !errors.Is(err, ErrUnknown) {
 		t.Fatalf("whole: got %v, want ErrUnknown", err)

@@ -126,6 +126,16 @@ func runLength(keys []Key, depth int) int {
 // stops at the first error of yield, and returns it. It is [ErrUnknown] if members
 // are wanted of which not all are known.
 func (s *Store) Walk(ctx context.Context, t Tree, c Classes, yield func(Key, Value) error) error {
+	if c&Members != 0 {
+		if hole, err := s.HoleOf(ctx, t); err != nil || hole != 0 {
+			return cmp.Or(err, ErrUnknown)
+		}
+	}
+	return s.WalkKnown(ctx, t, c, yield)
+}
+
+// WalkKnown is [Store.Walk], but passes over the members that are not known.
+func (s *Store) WalkKnown(ctx context.Context, t Tree, c Classes, yield func(Key, Value) error) error {
 	todo := levels{{t.root}}
 	for len(todo) > 0 {
 		refs, depth := todo.pop(MaxLoad)
@@ -134,9 +144,6 @@ func (s *Store) Walk(ctx context.Context, t Tree, c Classes, yield func(Key, Val
 		}
 		var below []ref
 		for _, r := range refs {
-			if r.node.hole != 0 && c&Members != 0 {
-				return ErrUnknown
-			}
 			if r.node.children != nil {
 				below = r.node.appendChildren(below, depth, c)
 			} else if err := r.node.yieldEntries(c, yield); err != nil {

@@ -77,7 +77,7 @@ func (v *Viewer) extras(ctx context.Context, events []Seen, form Form) (map[int6
 		}
 		var x extra
 		if replaces {
-			found, err := v.server.StateAt(v.Room, e.StateBefore).Events(ctx, e.StateID())
+			found, err := v.server.StateAt(v.Room, e.StateBefore).Known(ctx, e.StateID())
 			if err != nil {
 				return nil, err
 			}

@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
@@ -40,7 +41,8 @@ const (
 )
 
 // OpenServer returns the eye of a server on a room. The error is M_FORBIDDEN if the server has no user in it, and the same
-// if the room is not known, so that nobody learns which rooms there are.
+// if the room is not known, so that nobody learns which rooms there are. A server that was in a room when we joined is in it
+// until all its members are known.
 func OpenServer(ctx context.Context, server *roomserver.Server, q storage.Querier, in ServerIn) (*ServerViewer, error) {
 	room, err := server.Room(ctx, in.Room)
 	if matrix.CodeOf(err) == matrix.NotFound {
@@ -53,10 +55,18 @@ func OpenServer(ctx context.Context, server *roomserver.Server, q storage.Querie
 	if err != nil {
 		return nil, err
 	}
-	if !present {
-		return nil, serverNotIn(in)
+	v := &ServerViewer{Room: room, Of: in.Server, server: server, q: q, memo: map[statetree.NodeID]presence{}}
+	if present {
+		return v, nil
 	}
-	return &ServerViewer{Room: room, Of: in.Server, server: server, q: q, memo: map[statetree.NodeID]presence{}}, nil
+	partial, _, err := rooms.PartialOf(ctx, q, room.Num)
+	if err == nil && !slices.Contains(partial.Servers, in.Server) {
+		err = serverNotIn(in)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // ServerIn names a server and a room.
@@ -160,7 +170,7 @@ func (p *presence) look(ctx context.Context, state roomserver.State, users []mat
 	for i, user := range users {
 		keys[i] = event.Key{Type: event.TypeMember, StateKey: string(user)}
 	}
-	found, err := state.Events(ctx, keys...)
+	found, err := state.Known(ctx, keys...)
 	if err != nil {
 		return err
 	}

@@ -289,7 +289,7 @@ func (v *Viewer) standing(ctx context.Context, root statetree.NodeID) (standing,
 }
 
 func (v *Viewer) at(ctx context.Context, state roomserver.State) (standing, error) {
-	found, err := state.Events(ctx,
+	found, err := state.Known(ctx, // of who is not known, as of who was not there
 		event.Key{Type: event.TypeHistoryVisibility},
 		event.Key{Type: event.TypeMember, StateKey: string(v.By.User)})
 	if err != nil {

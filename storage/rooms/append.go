@@ -20,7 +20,9 @@ type Append struct {
 	Nodes      []statetree.NewNode // of the states of the events, and of the current state
 	Head       *Head               // after the last event; nil if none is live. Its Position is filled in at the commit
 	Directory  *Published
-	Aliases    []Alias // made with the room
+	Aliases    []Alias       // made with the room
+	Partial    *PartialJoin  // that begins with the events
+	Whole      *EndOfPartial // after the events; a Head then stands at the position of its Move
 }
 
 // A NewEvent is an event to be stored. Of a live one, Position and Order are filled in at the commit.
@@ -38,6 +40,8 @@ type NewEvent struct {
 	Late       bool             // and one of these is in the timeline
 	Then       *Move            // of the current state, after a live event
 	Arrived    []matrix.EventID // targets that waiting redactions need no longer wait for
+	Listed     int64            // of one to be checked again when the room is whole: its place in that order; 0 of others
+	Again      bool             // it was: if it is live it keeps its place, else it loses it. It is no news
 }
 
 // A Move is a move of a room's current state that the states of different branches have come to when they were
@@ -47,6 +51,7 @@ type Move struct {
 	Room    matrix.RoomID
 	Root    statetree.NodeID
 	Members []Membership // that changed; their Position is that of the news
+	Again   bool         // events before it were checked again: what is kept of them may be out of date
 }
 
 // A Redaction is an event to be redacted.
@@ -115,6 +120,9 @@ var (
 	importedTable = &storage.Table{
 		Name: historyTable.Name, Columns: historyTable.Columns, Key: historyTable.Key, OnConflict: storage.Replace,
 	}
+	lateTable = &storage.Table{
+		Name: membershipsTable.Name, Columns: membershipsTable.Columns, Key: membershipsTable.Key, OnConflict: storage.Ignore,
+	}
 	gapsTable = &storage.Table{
 		Name:    "gaps",
 		Columns: []storage.Column{{Name: "room_num", Type: storage.BigInt}, {Name: "prev_id", Type: storage.Text}, {Name: "event_num", Type: storage.BigInt}},
@@ -138,10 +146,21 @@ func (a Append) Rows(it *storage.Item) {
 	}
 	var last storage.Ref
 	for i := range a.Events {
-		if e := &a.Events[i]; e.Kind == Live {
+		switch e := &a.Events[i]; {
+		case e.Again:
+			e.againRows(it)
+		case e.Kind == Live:
 			last = e.liveRows(it)
-		} else {
+		default:
 			e.rows(it, nil, orNil(int64(e.Order.Anchor)))
+		}
+	}
+	if a.Partial != nil {
+		a.Partial.rows(it)
+	}
+	if a.Whole != nil {
+		if at, moved := a.Whole.rows(it, a.Room.Num).(storage.Ref); moved {
+			last = at
 		}
 	}
 	if a.Head != nil {
@@ -172,11 +191,18 @@ func (e *NewEvent) liveRows(it *storage.Item) storage.Ref {
 	return at
 }
 
-func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
-	var before, with, auth, ts any
-	if anchor != nil {
-		ts = e.OriginServerTS
+// againRows stores what an event has become that was checked again.
+func (e *NewEvent) againRows(it *storage.Item) {
+	before, with, auth := e.found()
+	it.Exec(`UPDATE events SET kind = $1, state_before = $2, state_with = $3, auth = $4 WHERE event_num = $5`,
+		int64(e.Kind), before, with, auth, e.Num)
+	if e.Kind != Live {
+		it.Exec(`UPDATE events SET position = NULL, anchor = NULL WHERE event_num = $1`, e.Num)
 	}
+}
+
+// found is what was found out about an event, as it is stored.
+func (e *NewEvent) found() (before, with, auth any) {
 	if !e.StateUnknown {
 		before = int64(e.StateBefore)
 		if e.StateWith != e.StateBefore {
@@ -185,6 +211,15 @@ func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
 	}
 	if e.Accepted {
 		auth = numberList(e.Auth)
+	}
+	return before, with, auth
+}
+
+func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
+	before, with, auth := e.found()
+	var ts any
+	if anchor != nil {
+		ts = e.OriginServerTS
 	}
 	if e.Known {
 		it.Exec(`
@@ -201,6 +236,9 @@ func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
 	}
 	if e.Fills {
 		e.fillRows(it)
+	}
+	if e.Listed != 0 {
+		it.Insert(partialEventsTable, e.RoomNum, e.Num, e.Listed)
 	}
 	e.redactionRows(it)
 }
@@ -251,16 +289,21 @@ func (m *Move) rows(it *storage.Item) storage.Ref {
 	return at
 }
 
-// ImportMembers stores the members of a room that this server is about to join, as they were before it knew the
-// room. It may be stored again, with other members.
+// ImportMembers stores the members of a room as they were before this server knew the room. It may be stored again, with
+// other members.
 type ImportMembers struct {
 	Members []Membership
+	Late    bool // the present membership of who has one stands
 }
 
 // Rows implements storage.Write.
 func (w ImportMembers) Rows(it *storage.Item) {
+	present := membershipsTable
+	if w.Late {
+		present = lateTable
+	}
 	for _, m := range w.Members {
-		it.Insert(membershipsTable, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, int64(m.Position), nil, false,
+		it.Insert(present, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, int64(m.Position), nil, false,
 			string(m.User.Server()))
 		it.Insert(importedTable, m.RoomNum, string(m.User), int64(m.Position), string(m.Membership), m.EventNum)
 	}

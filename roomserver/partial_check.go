@@ -1,0 +1,219 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// makeWhole makes a partial room of which the members have become known a room like others. What was accepted, or not,
+// while they were unknown is checked again.
+func (s *Server) makeWhole(ctx context.Context, room rooms.Room) error {
+	nums, err := rooms.PartialEvents(ctx, s.db, room.Num)
+	if err != nil {
+		return fmt.Errorf("find the events of %s to check again: %w", room.ID, err)
+	}
+	if _, err := s.Events(ctx, room, nums); err != nil { // for the owner to find them in memory
+		return err
+	}
+	err = s.do(ctx, room.ID, func(ctx context.Context, st *step) error { return st.makeWhole(ctx) })
+	if err == nil {
+		s.partials.end(room.Num)
+	}
+	return err
+}
+
+// makeWhole goes through the room once more from the join on, as if the events came only now, and then tells how the
+// current state differs from what it was.
+func (st *step) makeWhole(ctx context.Context) error {
+	was := st.tip
+	p := was.partial
+	if p == nil {
+		return nil
+	}
+	events, err := st.server.eventsOf(ctx, st.source, append([]int64{p.Join}, p.listed.inOrder()...))
+	if err != nil {
+		return err
+	}
+	st.uncommittedByID()
+	join := st.place(events[0])
+	st.tip.partial, st.tip.extremities, st.tip.depth = nil, []placed{join}, join.Depth
+	if err := st.standOn(ctx, join.with); err != nil {
+		return err
+	}
+	for _, ev := range byGraph(events[1:]) {
+		if err := st.checkAgain(ctx, ev); err != nil {
+			return fmt.Errorf("check %s again: %w", ev.ID, err)
+		}
+	}
+	whole, nodes, err := st.server.trees.Whole(ctx, st.tip.state)
+	if err != nil {
+		return fmt.Errorf("make the state of %s whole: %w", st.room.ID, err)
+	}
+	st.nodes = append(st.nodes, nodes...)
+	if err := st.standOn(ctx, whole); err != nil {
+		return err
+	}
+	if len(st.events) > 0 && st.graph != nil {
+		st.graph.forget()
+	}
+	for i := range st.events {
+		st.events[i].StateAfter = was.state.Root() // until all is told at once
+	}
+	return st.tellWhole(ctx, was)
+}
+
+// byGraph returns events, none before one that it follows or that authorises it.
+func byGraph(events []*rooms.Event) []*rooms.Event {
+	plain := make([]*event.Event, len(events))
+	full := make(map[*event.Event]*rooms.Event, len(events))
+	for i, ev := range events {
+		plain[i], full[ev.Event] = ev.Event, ev
+	}
+	for i, ev := range inOrder(plain, dependsOn) {
+		events[i] = full[ev]
+	}
+	return events
+}
+
+// standOn makes a state the current one, without telling anybody.
+func (st *step) standOn(ctx context.Context, tree statetree.Tree) error {
+	kept, err := st.knownIn(ctx, tree, []event.Key{createKey, powerKey, joinRulesKey})
+	if err != nil {
+		return err
+	}
+	st.tip.state, st.tip.create, st.tip.power, st.tip.joinRules = tree, kept[0], kept[1], kept[2]
+	st.tip.parseLevels(st.room.Version)
+	return nil
+}
+
+// checkAgain takes an event through the stations once more. One that stays what it was is not stored again.
+func (st *step) checkAgain(ctx context.Context, ev *rooms.Event) error {
+	had := st.place(ev)
+	in, why, err := st.judgeAgain(ctx, ev)
+	if errors.Is(err, errLacking) {
+		return st.advance(ctx, had, had.before) // it stands on a state that was told for it
+	}
+	if err != nil {
+		return err
+	}
+	same, err := st.server.trees.Equal(ctx, in.before, had.before)
+	if err != nil {
+		return fmt.Errorf("compare states of %s: %w", st.room.ID, err)
+	}
+	if same && in.kind == ev.Kind {
+		return st.advance(ctx, had, in.before)
+	}
+	if in.kind != ev.Kind {
+		st.server.log.InfoContext(ctx, "event judged anew", "room", st.room.ID, "event", ev.ID, "was", ev.Kind, "is", in.kind, "why", why)
+	}
+	now, err := st.storeAgain(ctx, ev, in)
+	if err != nil {
+		return err
+	}
+	return st.advance(ctx, now, in.before)
+}
+
+// judgeAgain finds the state before an event and what the event is by it.
+func (st *step) judgeAgain(ctx context.Context, ev *rooms.Event) (in arrival, why, err error) {
+	in = arrival{event: ev.Event, stored: ev, kind: rooms.Live}
+	prevs, err := st.prevEvents(ctx, ev.Event)
+	if err != nil {
+		return in, nil, err
+	}
+	if in.before, err = st.stateAfterAll(ctx, prevs); err != nil {
+		return in, nil, err
+	}
+	if in.auth, err = st.authEvents(ctx, ev.Event); err != nil {
+		return in, nil, err
+	}
+	if why = st.check(in); why == nil {
+		why, err = st.allowedIn(ctx, ev.Event, in.before)
+	}
+	var rejection *auth.Rejection
+	switch {
+	case err != nil:
+		return in, nil, err
+	case errors.As(why, &rejection):
+		in.kind = rooms.Rejected
+	case !st.server.isLocal(ev.Sender):
+		if why, err = st.softFails(ctx, ev.Event, in.before); why != nil {
+			in.kind = rooms.SoftFailed
+		}
+	}
+	return in, why, err
+}
+
+// storeAgain stores what an event has become. One that was not shown and now is, is news.
+func (st *step) storeAgain(ctx context.Context, ev *rooms.Event, in arrival) (placed, error) {
+	if in.kind == rooms.Live && ev.Kind != rooms.Live {
+		if err := st.findGaps(ctx, &in, true); err != nil {
+			return placed{}, err
+		}
+	}
+	added := st.newEvent(in)
+	added.Again = in.kind != rooms.Live || ev.Kind == rooms.Live
+	added.Relayed = ev.Relayed
+	if in.kind == rooms.Live {
+		added.Position, added.Order = ev.Position, ev.Order
+	}
+	with, err := st.stateWith(ctx, &added, in)
+	if err != nil {
+		return placed{}, err
+	}
+	added.StateBefore, added.StateWith = in.before.Root(), with.Root()
+	if !added.Again {
+		if err := st.redact(ctx, &added, in); err != nil {
+			return placed{}, err
+		}
+	}
+	now := placed{Event: added.Event, before: in.before, with: with, accepted: added.Accepted, auth: added.Auth, lacks: in.lacks, late: in.late}
+	st.fresh[added.Num], st.byID[added.ID] = now, added.Event
+	st.events = append(st.events, added)
+	return now, nil
+}
+
+// advance follows a live event with the forward extremities and the current state. Before is the state before it as it is
+// known under its present name.
+func (st *step) advance(ctx context.Context, now placed, before statetree.Tree) error {
+	if now.Kind != rooms.Live {
+		return nil
+	}
+	inRow := before.Root() == st.tip.state.Root() && st.tip.isCoveredBy(now.PrevEvents)
+	st.tip.replaceExtremities(now)
+	if inRow && !now.IsState() {
+		return nil
+	}
+	next := now.with
+	if !inRow {
+		resolved, nodes, err := st.resolve(ctx, st.tip.states())
+		if err != nil {
+			return err
+		}
+		next = resolved
+		st.nodes = append(st.nodes, nodes...)
+	}
+	return st.standOn(ctx, next)
+}
+
+// tellWhole ends the partial time with how the current state differs from the one before.
+func (st *step) tellWhole(ctx context.Context, was tip) error {
+	p := was.partial
+	move := &rooms.Move{RoomNum: st.room.Num, Room: st.room.ID, Root: st.tip.state.Root(), Again: true}
+	if err := st.takeEffects(ctx, was.state, st.tip.state, &move.Members); err != nil {
+		return err
+	}
+	st.tip.joined, st.tip.invited = p.Joined, p.Invited
+	err := st.eachChange(ctx, statetree.At(p.Members), st.tip.state, func(before, now *rooms.Event) {
+		if now != nil && now.Type == event.TypeMember || now == nil && before.Type == event.TypeMember {
+			st.tip.count(membership(before), membership(now))
+		}
+	})
+	st.whole = &rooms.EndOfPartial{Hole: p.Hole, Move: move}
+	return err
+}

@@ -1,0 +1,173 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Limits of fetching members.
+const (
+	maxFetchedRooms = 4                // at once; others wait for their turn
+	maxMemberTries  = 4                // servers that are asked in one go
+	membersTimeout  = 10 * time.Minute // one go
+	firstRetry      = time.Second      // doubled with each go that fails
+	lastRetry       = 10 * time.Minute
+	lookForPartials = time.Minute // though nobody tells of one
+)
+
+// completeRooms makes partial rooms whole, those of an earlier run among them, until ctx ends.
+func (s *Server) completeRooms(ctx context.Context) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	c := &completer{server: s, slots: make(chan struct{}, maxFetchedRooms), running: make(map[int64]bool)}
+	tick := time.NewTicker(lookForPartials)
+	defer tick.Stop()
+	for {
+		joins, err := rooms.OpenPartials(ctx, s.db)
+		if err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "partial rooms cannot be read", "error", err)
+		}
+		for _, join := range joins {
+			if c.start(join.RoomNum) {
+				all.Go(func() { c.complete(ctx, join.RoomNum) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.partials.begun:
+		case <-tick.C:
+		}
+	}
+}
+
+// completer is a run of completeRooms.
+type completer struct {
+	server *Server
+	slots  chan struct{}
+
+	mu      sync.Mutex
+	running map[int64]bool // room numbers
+}
+
+// start notes that a room is worked on. It says whether it was not before.
+func (c *completer) start(room int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running[room] {
+		return false
+	}
+	c.running[room] = true
+	return true
+}
+
+// complete tries to make a room whole until that is done.
+func (c *completer) complete(ctx context.Context, roomNum int64) {
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.running, roomNum)
+	}()
+	pause := firstRetry
+	for try := 0; ; try++ {
+		err := c.tryOnce(ctx, roomNum, try)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		c.server.log.WarnContext(ctx, "the members of a room cannot be had yet", "room", roomNum, "tries", try+1, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, lastRetry)
+	}
+}
+
+func (c *completer) tryOnce(ctx context.Context, roomNum int64, try int) (err error) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.slots }()
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r) // one room must not keep others partial
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, membersTimeout)
+	defer cancel()
+	return c.server.CompletePartial(ctx, roomNum, try)
+}
+
+// errNoMembers says that none of the servers that were asked has told the members of a room.
+var errNoMembers = errors.New("roomserver: no server has told the members")
+
+// CompletePartial makes a partial room whole, if servers that are asked for its members tell them. Of many servers, each
+// try asks others. A room that is whole is left as it is; one that all users of this server have left is given up. What has
+// been stored need not be fetched again when it is called again.
+func (s *Server) CompletePartial(ctx context.Context, roomNum int64, try int) error {
+	join, found, err := rooms.PartialOf(ctx, s.db, roomNum)
+	if err != nil || !found {
+		return err
+	}
+	known, err := rooms.ByNumbers(ctx, s.db, []int64{roomNum})
+	if err != nil {
+		return fmt.Errorf("find room %d: %w", roomNum, err)
+	}
+	room := known[roomNum]
+	present, err := rooms.JoinedOf(ctx, s.db, roomNum, s.name, 1)
+	if err != nil {
+		return fmt.Errorf("find the members of %s: %w", room.ID, err)
+	}
+	if len(present) == 0 {
+		return s.giveUp(ctx, room)
+	}
+	if join.Members == 0 {
+		if err := s.fetchMembers(ctx, room, join, try); err != nil {
+			return err
+		}
+	}
+	return s.makeWhole(ctx, room)
+}
+
+// giveUp ends the partial time of a room that this server is no longer in. The members of that time stay unknown.
+func (s *Server) giveUp(ctx context.Context, room rooms.Room) error {
+	err := s.do(ctx, room.ID, func(_ context.Context, st *step) error {
+		st.abandonPartial()
+		return nil
+	})
+	if err == nil {
+		s.partials.end(room.Num)
+	}
+	return err
+}
+
+// abandonPartial ends the partial time of a room without its members.
+func (st *step) abandonPartial() {
+	if p := st.tip.partial; p != nil {
+		st.whole = &rooms.EndOfPartial{Hole: p.Hole, At: st.server.db.Position()}
+		st.tip.partial = nil
+	}
+}
+
+// askedForMembers are the servers that are asked in one go: the one through which we came, and some of the others.
+func askedForMembers(servers []matrix.ServerName, try int) []matrix.ServerName {
+	if len(servers) <= maxMemberTries {
+		return servers
+	}
+	asked := slices.Clone(servers[:1])
+	others := servers[1:]
+	for i := range maxMemberTries - 1 {
+		asked = append(asked, others[(try*(maxMemberTries-1)+i)%len(others)])
+	}
+	return asked
+}

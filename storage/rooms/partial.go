@@ -1,0 +1,139 @@
+package rooms
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// A PartialJoin is a join of this server to a room of which it did not learn the members at once. Its states from then
+// on have a hole.
+type PartialJoin struct {
+	RoomNum int64
+	Hole    statetree.Hole
+	Join    int64               // event number
+	Servers []matrix.ServerName // in the room before the join, the one through which we came first
+	Members statetree.NodeID    // root of the members before the join; 0: not known yet
+	Joined  int64               // of these members, by membership
+	Invited int64
+	Until   storage.Position // from which on the room is whole, or left; 0: it is partial
+}
+
+var (
+	partialJoinsTable = &storage.Table{
+		Name: "partial_joins",
+		Columns: []storage.Column{
+			{Name: "hole", Type: storage.BigInt}, {Name: "room_num", Type: storage.BigInt}, {Name: "join_num", Type: storage.BigInt},
+			{Name: "servers", Type: storage.Text}, {Name: "joined", Type: storage.BigInt}, {Name: "invited", Type: storage.BigInt},
+		},
+		Key: []string{"hole"},
+	}
+	partialEventsTable = &storage.Table{
+		Name: "partial_events",
+		Columns: []storage.Column{
+			{Name: "room_num", Type: storage.BigInt}, {Name: "event_num", Type: storage.BigInt}, {Name: "ord", Type: storage.BigInt},
+		},
+		Key: []string{"room_num", "event_num"}, OnConflict: storage.Ignore,
+	}
+)
+
+const partialColumns = `
+	SELECT room_num, hole, join_num, servers, root, joined, invited, until FROM partial_joins `
+
+// PartialOf returns the join by which a room is partial, if it is.
+func PartialOf(ctx context.Context, q storage.Querier, roomNum int64) (PartialJoin, bool, error) {
+	found, err := selectPartials(ctx, q, partialColumns+`WHERE room_num = $1 AND until IS NULL`, roomNum)
+	if err != nil || len(found) == 0 {
+		return PartialJoin{}, false, err
+	}
+	return found[0], true, nil
+}
+
+// LatestPartial returns the latest join by which a room is, or was, partial.
+func LatestPartial(ctx context.Context, q storage.Querier, roomNum int64) (PartialJoin, bool, error) {
+	found, err := selectPartials(ctx, q, partialColumns+`WHERE room_num = $1 ORDER BY hole DESC LIMIT 1`, roomNum)
+	if err != nil || len(found) == 0 {
+		return PartialJoin{}, false, err
+	}
+	return found[0], true, nil
+}
+
+// OpenPartials returns the joins of all rooms that are partial, oldest first.
+func OpenPartials(ctx context.Context, q storage.Querier) ([]PartialJoin, error) {
+	return selectPartials(ctx, q, partialColumns+`WHERE until IS NULL ORDER BY hole`)
+}
+
+// PartialSince returns the joins of the rooms that are partial, or were at some time after a position.
+func PartialSince(ctx context.Context, q storage.Querier, after storage.Position) ([]PartialJoin, error) {
+	open, err := OpenPartials(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	over, err := selectPartials(ctx, q, partialColumns+`WHERE until > $1`, int64(after))
+	return append(open, over...), err
+}
+
+func selectPartials(ctx context.Context, q storage.Querier, text string, args ...any) ([]PartialJoin, error) {
+	var found []PartialJoin
+	err := storage.Each(ctx, q, func(rows storage.Rows) error {
+		var p PartialJoin
+		var servers string
+		var root, until *int64
+		if err := rows.Scan(&p.RoomNum, &p.Hole, &p.Join, &servers, &root, &p.Joined, &p.Invited, &until); err != nil {
+			return err
+		}
+		p.Members, p.Until = statetree.NodeID(orZero(root)), storage.Position(orZero(until))
+		found = append(found, p)
+		return json.Unmarshal([]byte(servers), &found[len(found)-1].Servers)
+	}, text, args...)
+	return found, err
+}
+
+// MembersOfHole returns the root of the members that belong in a hole, if they are known.
+func MembersOfHole(ctx context.Context, q storage.Querier, hole statetree.Hole) (statetree.NodeID, bool, error) {
+	root, found, err := storage.One[int64](ctx, q, `
+		SELECT root FROM partial_joins WHERE hole = $1 AND root IS NOT NULL`, int64(hole))
+	return statetree.NodeID(root), found, err
+}
+
+// PartialEvents returns the numbers of the events of a room that are to be checked again, in the order in which they came.
+func PartialEvents(ctx context.Context, q storage.Querier, roomNum int64) ([]int64, error) {
+	return storage.Collect[int64](ctx, q, `
+		SELECT event_num FROM partial_events WHERE room_num = $1 ORDER BY ord`, roomNum)
+}
+
+func (p *PartialJoin) rows(it *storage.Item) {
+	servers, _ := json.Marshal(p.Servers) // names cannot fail
+	it.Insert(partialJoinsTable, int64(p.Hole), p.RoomNum, p.Join, string(servers), p.Joined, p.Invited)
+}
+
+// FillHole stores what the members are that a join did not tell. Their nodes are stored. It may be repeated.
+type FillHole struct {
+	Join PartialJoin // Members, Joined and Invited are set
+}
+
+// Rows implements storage.Write.
+func (w FillHole) Rows(it *storage.Item) {
+	it.Exec(`UPDATE partial_joins SET root = $1, joined = $2, invited = $3 WHERE hole = $4 AND root IS NULL`,
+		int64(w.Join.Members), w.Join.Joined, w.Join.Invited, int64(w.Join.Hole))
+}
+
+// An EndOfPartial ends the time in which a room is partial.
+type EndOfPartial struct {
+	Hole statetree.Hole
+	Move *Move            // to the whole state; nil if this server has left
+	At   storage.Position // if there is no Move
+}
+
+// rows ends it, and returns the position of the news, nil if there are none.
+func (e *EndOfPartial) rows(it *storage.Item, roomNum int64) (at any) {
+	if at = any(int64(e.At)); e.Move != nil {
+		at = e.Move.rows(it)
+	}
+	it.Exec(`UPDATE partial_joins SET until = $1 WHERE hole = $2`, at, int64(e.Hole))
+	it.Exec(`DELETE FROM partial_events WHERE room_num = $1`, roomNum)
+	return at
+}
