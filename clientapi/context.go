@@ -81,7 +81,7 @@ func (s *surroundings) readState(ctx context.Context) (err error) {
 		return err
 	}
 	if s.filter.LazyLoadMembers {
-		members, err := before.Events(ctx, s.senderKeys()...)
+		members, err := before.Cited(ctx, s.events(), s.senderKeys()...)
 		if err != nil {
 			return err
 		}
@@ -97,11 +97,20 @@ func (s *surroundings) readState(ctx context.Context) (err error) {
 	return nil
 }
 
+// events are all that are told.
+func (s *surroundings) events() []*rooms.Event {
+	var all []*rooms.Event
+	for _, e := range slices.Concat(s.before.Events, []view.Seen{s.event}, s.after.Events) {
+		all = append(all, e.Event)
+	}
+	return all
+}
+
 // senderKeys are the places in the state of those who sent the events.
 func (s *surroundings) senderKeys() []event.Key {
 	seen := map[matrix.UserID]bool{}
 	var keys []event.Key
-	for _, e := range slices.Concat(s.before.Events, []view.Seen{s.event}, s.after.Events) {
+	for _, e := range s.events() {
 		if !seen[e.Sender] {
 			seen[e.Sender] = true
 			keys = append(keys, memberKey(e.Sender))

@@ -99,11 +99,12 @@ func (a *API) senders(ctx context.Context, room rooms.Room, events []view.Seen) 
 	for len(left) > 0 {
 		root := left[0].StateBefore
 		var keys []event.Key
+		of := left
 		for len(left) > 0 && left[0].StateBefore == root {
 			keys = append(keys, memberKey(left[0].Sender))
 			left = left[1:]
 		}
-		found, err := a.rooms.StateAt(room, root).Events(ctx, keys...)
+		found, err := a.rooms.StateAt(room, root).Cited(ctx, of[:len(keys)], keys...)
 		if err != nil {
 			return nil, err
 		}

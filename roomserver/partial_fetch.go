@@ -140,7 +140,7 @@ func (f *memberFetch) lastEvent(ctx context.Context, server matrix.ServerName, k
 func (f *memberFetch) storeMembers(ctx context.Context) error {
 	for some := range slices.Chunk(authOrder(f.outliers), f.server.memberChunk) {
 		own := f.server.newFetch(f.room, "", nil)
-		own.hints.asOf = f.server.flightsOf(f.room.ID).arrived()
+		own.hints.asOf = f.server.flightsOf(f.room).arrived()
 		var ids []matrix.EventID
 		for _, ev := range some {
 			ids = append(append(ids, ev.ID), ev.AuthEvents...)

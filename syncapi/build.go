@@ -24,9 +24,10 @@ type builder struct {
 	typing  []matrix.RoomID // whose typists changed
 	data    accountData
 	ignored map[matrix.UserID]bool
-	met     map[matrix.UserID]bool // who came into a room of the user's, or whose room it came into
-	lazy    *lazyMembers           // nil: members are not loaded lazily, or redundantly
-	removed map[int64]bool         // events by which others put the user out of a room; of an initial sync
+	met     map[matrix.UserID]bool     // who came into a room of the user's, or whose room it came into
+	lazy    *lazyMembers               // nil: members are not loaded lazily, or redundantly
+	unseen  map[int64]storage.Position // rooms that became whole after the token, at that position, or are partial: 0
+	removed map[int64]bool             // events by which others put the user out of a room; of an initial sync
 	out     answer
 }
 
@@ -123,6 +124,9 @@ func (b *builder) prepare(ctx context.Context) (err error) {
 	}
 	if len(b.look.rooms) == 0 {
 		return nil
+	}
+	if err := b.findPartial(ctx); err != nil {
+		return err
 	}
 	if b.ignored, err = b.api.ignoredBy(ctx, b.user, b.look.news); err != nil || !b.req.initial {
 		return err

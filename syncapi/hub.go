@@ -237,6 +237,9 @@ func (h *hub) takeEvent(e *rooms.Event, b *batch) {
 func (h *hub) takeMove(m *rooms.Move, at storage.Position, b *batch) {
 	r := h.room(m.RoomNum, m.Room)
 	r.move(rootMove{at, m.Root})
+	if m.Again {
+		h.bytes -= r.forgetEvents() // some of them may be in the timeline no longer
+	}
 	r.concerns(at, b)
 	for _, member := range m.Members {
 		member.Position = at

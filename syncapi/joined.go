@@ -34,6 +34,9 @@ func (b *builder) stretch(s sight, v *view.Viewer, upTo storage.Position) stretc
 	if !b.req.initial && s.Position > b.since() {
 		p.again = !v.StayedSince(b.since())
 	}
+	if _, unseen := b.unseen[s.RoomNum]; unseen {
+		p.again, p.known = true, 0
+	}
 	if p.fresh = b.req.initial || p.again; p.fresh {
 		p.span.After = 0
 	}
@@ -43,6 +46,9 @@ func (b *builder) stretch(s sight, v *view.Viewer, upTo storage.Position) stretc
 
 // joined adds a room that the user is in.
 func (b *builder) joined(ctx context.Context, s sight) error {
+	if b.isPartial(s.RoomNum) {
+		return nil
+	}
 	v, err := b.viewer(ctx, s)
 	if err != nil {
 		return err

@@ -98,7 +98,7 @@ func replaced(state, moved []*rooms.Event) []*rooms.Event {
 // are as it knows them.
 func (b *builder) difference(ctx context.Context, p stretch, now roomserver.State) ([]*rooms.Event, error) {
 	if p.whole && !b.lazily() {
-		return now.All(ctx)
+		return now.AllKnown(ctx) // which is all, but of a room that was left before it was whole
 	}
 	var known []*rooms.Event
 	if p.known != 0 {
@@ -160,7 +160,7 @@ func (b *builder) withSenders(ctx context.Context, p stretch, t timeline, change
 	if err != nil {
 		return nil, err
 	}
-	members, err := state.Events(ctx, wanted...)
+	members, err := state.Cited(ctx, t.plain(), wanted...)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (b *builder) appendHeroes(ctx context.Context, dst []byte, p stretch) ([]by
 	if err != nil {
 		return nil, nil, err
 	}
-	members, err := now.Events(ctx, keys...)
+	members, err := now.Known(ctx, keys...)
 	return dst, members, err
 }
 

@@ -23,6 +23,15 @@ type timeline struct {
 	hidden  map[event.Key]bool // state that was changed, after the last of these events that did so, by one not shown
 }
 
+// plain returns the events, whoever sees them.
+func (t timeline) plain() []*rooms.Event {
+	plain := make([]*rooms.Event, len(t.events))
+	for i, e := range t.events {
+		plain[i] = e.Event
+	}
+	return plain
+}
+
 // timeline picks the newest events of a stretch, as many as the filter allows. It begins anew after a gap: what is missing
 // there is filled in, when somebody reads back, where no later sync would come by.
 func (b *builder) timeline(ctx context.Context, p stretch) (timeline, error) {

@@ -6,6 +6,7 @@ package access
 
 import (
 	"context"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
@@ -25,19 +26,25 @@ type Access struct {
 // New returns an Access.
 func New(db *storage.DB, r *roomserver.Server) *Access { return &Access{db: db, rooms: r} }
 
-// HasMember says whether a user of a server is joined to a room.
+// HasMember says whether a user of a server is joined to a room. While not all its members are known, users whom nobody
+// knows here are not.
 func (a *Access) HasMember(ctx context.Context, room rooms.Room, s matrix.ServerName) (bool, error) {
 	return rooms.HasJoined(ctx, a.db, room.Num, s)
 }
 
-// IsJoined says whether a user of any server is joined to a room. The error is M_NOT_FOUND if the room is not known.
-func (a *Access) IsJoined(ctx context.Context, id matrix.RoomID, user matrix.UserID) (bool, error) {
+// MayBeJoined says whether a user of any server is joined to a room: for certain, or, while not all members of the room are
+// known, for all that is known. The error is M_NOT_FOUND if the room is not known.
+func (a *Access) MayBeJoined(ctx context.Context, id matrix.RoomID, user matrix.UserID) (bool, error) {
 	room, err := a.rooms.Room(ctx, id)
 	if err != nil {
 		return false, err
 	}
-	m, _, err := rooms.MembershipOf(ctx, a.db, room.Num, user)
-	return m.Membership == event.Join, err
+	m, found, err := rooms.MembershipOf(ctx, a.db, room.Num, user)
+	if err != nil || found {
+		return m.Membership == event.Join, err
+	}
+	partial, is, err := rooms.PartialOf(ctx, a.db, room.Num)
+	return is && slices.Contains(partial.Servers, user.Server()), err
 }
 
 // IsKnown says whether a user of any server is joined to some room of this one.

@@ -43,6 +43,7 @@ type residents struct {
 	loaded bool
 	root   statetree.NodeID
 	joined map[matrix.ServerName]int // users; none is 0
+	others []matrix.ServerName       // of a partial room: the servers that were in it at our join
 
 	listed    bool
 	list      []matrix.ServerName // those whom the ACL of that state permits; not changed once made
@@ -96,9 +97,12 @@ func (a *Rooms) outside(ctx context.Context, ev *rooms.Event, before roomserver.
 	if m := ev.Membership(); m != event.Leave && m != event.Ban {
 		return "", nil
 	}
-	was, _, err := before.Member(ctx, target)
-	if err != nil || was != event.Invite && was != event.Knock {
+	found, err := before.Known(ctx, event.Key{Type: event.TypeMember, StateKey: string(target)})
+	if err != nil || found[0] == nil {
 		return "", err
+	}
+	if was := found[0].Membership(); was != event.Invite && was != event.Knock {
+		return "", nil
 	}
 	permitted, err := a.permits(ctx, before, target.Server())
 	if err != nil || !permitted {
@@ -173,7 +177,7 @@ func (a *Rooms) at(ctx context.Context, st roomserver.State) (in []matrix.Server
 	if r.listed && r.listedFor == st.Root() {
 		return r.list, r.ours, nil
 	}
-	if !r.loaded {
+	if !r.loaded || len(r.others) > 0 {
 		if err := a.load(ctx, r, st.Room()); err != nil {
 			return nil, false, err
 		}
@@ -205,13 +209,18 @@ func (a *Rooms) residents(room int64) *residents {
 	return r
 }
 
-// load counts the members as they are now, which is faster than to read a state as a whole.
+// load counts the members as they are now, which is faster than to read a state as a whole. Of a partial room, only the
+// servers of most members are known: it is loaded again for each of its states.
 func (a *Rooms) load(ctx context.Context, r *residents, room rooms.Room) error {
 	joined := map[matrix.ServerName]int{}
 	var root statetree.NodeID
+	var partial rooms.PartialJoin
 	err := a.db.Snapshot(ctx, func(q storage.Querier) error {
 		head, found, err := rooms.HeadOf(ctx, q, room.Num)
 		if err != nil || !found {
+			return err
+		}
+		if partial, _, err = rooms.PartialOf(ctx, q, room.Num); err != nil {
 			return err
 		}
 		members, err := rooms.MembersOf(ctx, q, room.Num, event.Join)
@@ -224,7 +233,7 @@ func (a *Rooms) load(ctx context.Context, r *residents, room rooms.Room) error {
 	if err != nil {
 		return fmt.Errorf("members of %s: %w", room.ID, err)
 	}
-	r.joined, r.root, r.loaded = joined, root, true
+	r.joined, r.root, r.loaded, r.others = joined, root, true, partial.Servers
 	return nil
 }
 
@@ -269,12 +278,19 @@ func (a *Rooms) write(ctx context.Context, r *residents, st roomserver.State) er
 	if err != nil {
 		return err
 	}
-	for s := range r.joined {
+	add := func(s matrix.ServerName) {
 		if acl == nil || a.acls.Permits(acl.Num, acl.Content, s) {
 			list = append(list, s)
 		}
 	}
+	for s := range r.joined {
+		add(s)
+	}
+	for _, s := range r.others {
+		add(s)
+	}
 	slices.Sort(list)
+	list = slices.Compact(list)
 	r.list, r.ours = list, r.joined[a.rooms.ServerName()] > 0
 	r.listed, r.listedFor = true, st.Root()
 	return nil

@@ -117,6 +117,13 @@ func (a *API) stateAt(ctx context.Context, v *view.ServerViewer, e *rooms.Event)
 	if e.StateBefore == 0 {
 		return nil, nil // of the first event
 	}
+	partial, err := a.rooms.IsPartial(ctx, v.Room)
+	if err != nil {
+		return nil, err
+	}
+	if partial {
+		return nil, matrix.Errorf(matrix.UnableDueToPartialState, "this server does not know all of %s yet", v.Room.ID)
+	}
 	return a.rooms.StateAt(v.Room, e.StateBefore).All(ctx)
 }
 

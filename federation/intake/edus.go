@@ -82,7 +82,7 @@ func (t *intake) takeTyping(ctx context.Context, content []byte, p *passing) err
 	if err != nil || r.refused != nil {
 		return err
 	}
-	joined, err := t.api.access.IsJoined(ctx, in.Room, in.User)
+	joined, err := t.api.access.MayBeJoined(ctx, in.Room, in.User)
 	if joined {
 		p.typing = append(p.typing, in)
 	}

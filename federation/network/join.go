@@ -65,7 +65,9 @@ func isElsewhere(err error) bool {
 	return errors.Is(err, errNotHere) || code == matrix.UnableToAuthoriseJoin || code == matrix.UnableToGrantJoin
 }
 
-// joinThrough joins through one server.
+// joinThrough joins through one server. Of a room that this server has never been in, it need not tell the members: they
+// come later. If this server is in the room, and only does not know whether the user may come in, that the other server
+// would let it in is all that is wanted of it, but where it has to vouch for the user.
 // https://spec.matrix.org/v1.19/server-server-api/#joining-rooms
 func (n *Network) joinThrough(ctx context.Context, v visit, s matrix.ServerName) error {
 	template, err := n.remote.MakeJoin(ctx, v.at(s))
@@ -76,11 +78,28 @@ func (n *Network) joinThrough(ctx context.Context, v visit, s matrix.ServerName)
 	if err != nil {
 		return err
 	}
-	answer, err := n.remote.SendJoin(ctx, s, remote.JoinRequest{Join: join})
+	if _, restricted := join.JoinAuthoriser(); v.standing.Partial && !restricted {
+		in := v.in
+		in.Vouched = true
+		return n.rooms.JoinWith(ctx, v.by, in)
+	}
+	answer, err := n.remote.SendJoin(ctx, s, remote.JoinRequest{Join: join, OmitMembers: !v.standing.Lived})
 	if err != nil {
 		return err
 	}
 	return n.rooms.Adopt(ctx, roomserver.JoinAnswer{
 		Room: v.room, Version: join.Version, Join: answer.Join, State: answer.State, AuthChain: answer.AuthChain,
+		MembersOmitted: answer.MembersOmitted, Servers: n.others(s, answer.Servers),
 	})
+}
+
+// others are the servers of a room but this one, the first before all others.
+func (n *Network) others(first matrix.ServerName, servers []matrix.ServerName) []matrix.ServerName {
+	list := []matrix.ServerName{first}
+	for _, s := range servers {
+		if s != first && s != n.rooms.ServerName() {
+			list = append(list, s)
+		}
+	}
+	return list
 }

@@ -56,11 +56,13 @@ type visit struct {
 	membership event.Membership
 	content    []byte
 	servers    []matrix.ServerName // to ask
+	in         roomserver.JoinRoom
+	standing   roomserver.Standing // of one who joins
 }
 
 // begin makes the visit: whom to ask, in what order, and what the event is to say.
 func (n *Network) begin(ctx context.Context, by matrix.Requester, p plan) (visit, error) {
-	v := visit{by: by, room: p.in.Room, membership: p.membership}
+	v := visit{by: by, room: p.in.Room, membership: p.membership, in: p.in, standing: p.standing}
 	for _, s := range candidates(p) {
 		if s != "" && s != n.rooms.ServerName() && len(v.servers) < maxAsked && !slices.Contains(v.servers, s) {
 			v.servers = append(v.servers, s)

@@ -42,7 +42,7 @@ func (r Rooms) State(
 	ctx context.Context, from matrix.ServerName, room rooms.Room, at matrix.EventID,
 ) (roomserver.StateEvents, error) {
 	state, err := r.ask.State(ctx, from, placeOf(room, at))
-	return roomserver.StateEvents{State: state.State, Auth: state.AuthChain}, err
+	return roomserver.StateEvents{State: state.State, Auth: state.AuthChain, Refused: state.Refused.Total()}, err
 }
 
 // Event implements roomserver.Remote. It is nil if the server gave another event, or one that is no good.
