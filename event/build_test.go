@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/matrix/signing"
 )
 
@@ -248,6 +249,69 @@ func TestSign(t *testing.T) {
 		}
 		if err := VerifySignature(signed, "c.org", other.ID(), key.Public()); matrix.CodeOf(err) != matrix.InvalidSignature {
 			t.Errorf("version %s: no signature: got %v, want %s", v.ID, err, matrix.InvalidSignature)
+		}
+	}
+}
+
+// What further signatures make too large is not signed.
+func TestSignTooLarge(t *testing.T) {
+	key := keyOf(t, testSeed)
+	v := version(t, "11")
+	p := proto(v)
+	e, err := Build(v, p, "example.org", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Content = []byte(`{"x":"` + strings.Repeat("x", MaxBytes-len(e.JSON)+len(p.Content)-40) + `"}`)
+	if e, err = Build(v, p, "example.org", key); err != nil {
+		t.Fatal(err)
+	}
+	if signed, err := e.Sign("b.org", key); matrix.CodeOf(err) != matrix.TooLarge {
+		t.Errorf("got %v, %v; want %s", signed, err, matrix.TooLarge)
+	}
+}
+
+func TestAuthorities(t *testing.T) {
+	for _, v := range Versions() {
+		p := proto(v)
+		e, err := Build(v, p, "example.org", keyOf(t, testSeed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := p.AuthEvents
+		if v.RoomIDs == CreateHashRoomIDs {
+			want = append(slices.Clip(want), "$"+matrix.EventID(p.RoomID[1:]))
+		}
+		if got := e.Authorities(); !slices.Equal(got, want) || len(e.AuthEvents) != len(p.AuthEvents) {
+			t.Errorf("version %s: got %v, want %v", v.ID, got, want)
+		}
+	}
+}
+
+// What is left of a third-party invite, which may be anything when others write it.
+func TestRedactedThirdPartyInvite(t *testing.T) {
+	for invite, want := range map[string]string{
+		`{"display_name":"n","signed":{"token":"t"}}`: `{"membership":"join","third_party_invite":{"signed":{"token":"t"}}}`,
+		`{"display_name":"n"}`:                        `{"membership":"join","third_party_invite":{}}`,
+		`"signed"`:                                    `{"membership":"join"}`,
+		`["signed"]`:                                  `{"membership":"join"}`,
+	} {
+		for _, id := range []matrix.RoomVersion{"10", "11", "12"} {
+			v := version(t, id)
+			p := proto(v)
+			alice := string(p.Sender)
+			p.Type, p.StateKey, p.Content = TypeMember, &alice, []byte(`{"membership":"join","third_party_invite":`+invite+`}`)
+			e, err := Build(v, p, "example.org", keyOf(t, testSeed))
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect := want
+			if id == "10" {
+				expect = `{"membership":"join"}`
+			}
+			if got := canonical.Get(e.RedactedJSON(), "content"); string(got) != expect {
+				t.Errorf("version %s, %s: got %s, want %s", id, invite, got, expect)
+			}
 		}
 	}
 }

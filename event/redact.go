@@ -65,16 +65,14 @@ func (r *Redaction) appendContent(dst []byte, typ string, content []byte) []byte
 	return append(dst, '}')
 }
 
-// appendNested appends the member key with only its own member inner, if it
-// has that.
+// appendNested appends the member key with only its own member inner. Without
+// that it stays as an empty object: the specification does not say, Synapse
+// does so, and event IDs hang on it.
 func appendNested(dst []byte, key, inner string, obj []byte) []byte {
-	raw := canonical.Get(obj, inner)
-	if raw == nil {
-		return dst
+	dst = append(appendKey(dst, key), '{')
+	if raw := canonical.Get(obj, inner); raw != nil {
+		dst = appendMember(dst, inner, raw)
 	}
-	dst = appendKey(dst, key)
-	dst = append(dst, '{')
-	dst = appendMember(dst, inner, raw)
 	return append(dst, '}')
 }
 
