@@ -19,9 +19,7 @@ func TestMain(m *testing.M) {
 
 // TestOracle compares stateres with the literal reading of the specification
 // over generated rooms: twelve versions times -rapid.checks rooms, 100 unless
-// said. The long run is
-//
-//	go test ./event/stateres -run TestOracle -rapid.checks=10000 -timeout=1h
+// said. The long run, of 10,000 each, is make oracle.
 func TestOracle(t *testing.T) {
 	for _, v := range event.Versions() {
 		t.Run(string(v.ID), func(t *testing.T) {
