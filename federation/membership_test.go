@@ -124,6 +124,9 @@ func TestInvite(t *testing.T) {
 		if canonical.Get(canonicalOf(t, out.Event), "signatures", string(us)) == nil || len(w.invites.taken) != 1 || len(w.invites.state[0]) != 1 {
 			t.Fatalf("version %s: got %s, %d taken, want the event with our signature", version, out.Event, len(w.invites.taken))
 		}
+		if ts, isInt := canonical.Int(canonical.Get(w.invites.state[0][0], "origin_server_ts")); !isInt || ts == 0 {
+			t.Errorf("got %s, want it to say when the room was created", w.invites.state[0][0])
+		}
 		if string(canonical.Get(w.invites.state[0][0], "type")) != `"m.room.create"` || canonical.Get(w.invites.state[0][0], "hashes") != nil {
 			t.Errorf("version %s: got the state %s, want the creation, stripped", version, w.invites.state[0])
 		}

@@ -25,7 +25,7 @@ func (st *step) checkState(ctx context.Context, by matrix.Requester, key event.K
 	}
 	switch key.Type {
 	case event.TypeCreate:
-		return matrix.Errorf(matrix.Forbidden, "a room is created once")
+		return matrix.Errorf(matrix.InvalidParam, "a room is created once")
 	case event.TypePowerLevels:
 		return st.checkPowerLevels(content)
 	case event.TypeJoinRules:

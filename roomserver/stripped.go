@@ -2,6 +2,7 @@ package roomserver
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix/canonical"
@@ -50,9 +51,14 @@ func (st *step) strippedState(ctx context.Context, ev *rooms.Event) ([]byte, err
 	return append(appendStripped(b, ev.Event), ']'), nil
 }
 
+// appendStripped appends the stripped form of a state event. The creation of a room also tells when that was.
+// https://spec.matrix.org/v1.19/client-server-api/#stripped-state
 func appendStripped(b []byte, ev *event.Event) []byte {
 	b = append(b, `{"content":`...)
 	b = append(b, ev.Content...)
+	if ev.Type == event.TypeCreate {
+		b = strconv.AppendInt(append(b, `,"origin_server_ts":`...), ev.OriginServerTS, 10)
+	}
 	b = append(b, `,"sender":`...)
 	b = canonical.AppendString(b, string(ev.Sender))
 	b = append(b, `,"state_key":`...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/federation/peer"
@@ -165,7 +166,8 @@ func (a *API) proveState(ctx context.Context, in invitation, room matrix.RoomID)
 	return nil
 }
 
-// strip returns the stripped form of a state event, and its place in the state; nil if it is none.
+// strip returns the stripped form of a state event, and its place in the state; nil if it is none. The creation of a room
+// also tells when that was.
 // https://spec.matrix.org/v1.19/client-server-api/#stripped-state
 func strip(raw []byte) (event.Key, []byte) {
 	obj := objectOf(raw)
@@ -184,6 +186,9 @@ func strip(raw []byte) (event.Key, []byte) {
 		return event.Key{}, nil
 	}
 	text := append([]byte(`{"content":`), content...)
+	if ts, isInt := canonical.Int(canonical.Get(obj, "origin_server_ts")); isInt && typ == event.TypeCreate {
+		text = strconv.AppendInt(append(text, `,"origin_server_ts":`...), ts, 10)
+	}
 	text = canonical.AppendString(append(text, `,"sender":`...), sender)
 	text = canonical.AppendString(append(text, `,"state_key":`...), key)
 	text = canonical.AppendString(append(text, `,"type":`...), typ)
