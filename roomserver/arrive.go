@@ -157,7 +157,10 @@ func (st *step) judge(ctx context.Context, in *arrival) (why, err error) {
 	if in.kind != rooms.Live {
 		return nil, nil
 	}
-	if why, err = st.softFails(ctx, in.event, in.before); why != nil {
+	if why, err = st.softFails(ctx, in.event, in.before); why == nil && err == nil {
+		why = st.unwanted(in.event)
+	}
+	if why != nil {
 		in.kind = rooms.SoftFailed
 	}
 	return why, err

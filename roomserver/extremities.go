@@ -109,12 +109,16 @@ func (t *tip) states() []statetree.Tree {
 
 // follows returns the events that an event of our own follows.
 func (st *step) follows() []placed {
-	return st.tip.extremities[max(0, len(st.tip.extremities)-event.MaxPrevEvents):]
+	tips := st.tip.extremities
+	if st.footing != nil {
+		tips = st.footing.follows
+	}
+	return tips[max(0, len(tips)-event.MaxPrevEvents):]
 }
 
-// joinExtremities keeps them few, if a user of this server may speak in the room.
+// joinExtremities keeps them few, if a user of this server may speak in the room without being asked for more.
 func (st *step) joinExtremities(ctx context.Context) error {
-	if len(st.tip.extremities) <= dummyBeyond {
+	if len(st.tip.extremities) <= dummyBeyond || st.tip.policy != nil {
 		return nil
 	}
 	if err := st.resolveCurrent(ctx); err != nil {

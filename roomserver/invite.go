@@ -7,12 +7,14 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
 // An Invite is an invite of ours on its way to the server of the invited user, which has to sign it.
 type Invite struct {
 	Event *event.Event
 	State []*event.Event // what tells the invited what the room is
+	room  rooms.Room
 }
 
 // DraftInvite makes the invite of a user of another server. It is in the room when InviteSigned has taken it back.
@@ -38,7 +40,11 @@ func (s *Server) DraftInvite(ctx context.Context, by matrix.Requester, in Move, 
 		invite, err = st.draftInvite(ctx, draft{typ: event.TypeMember, stateKey: &target, sender: by.User, content: content})
 		return err
 	})
-	return invite, notThere(in.Room, err)
+	if err != nil {
+		return invite, notThere(in.Room, err)
+	}
+	invite.Event, err = s.recommendedIn(ctx, invite.room, invite.Event)
+	return invite, err
 }
 
 func (st *step) draftInvite(ctx context.Context, d draft) (Invite, error) {
@@ -57,7 +63,7 @@ func (st *step) draftInvite(ctx context.Context, d draft) (Invite, error) {
 		return Invite{}, forbidden(err)
 	}
 	found, err := st.lookup(ctx, append(strippedTypes[:len(strippedTypes):len(strippedTypes)], memberKey(d.sender))...)
-	invite := Invite{Event: ev}
+	invite := Invite{Event: ev, room: st.room}
 	for _, state := range found {
 		if state != nil {
 			invite.State = append(invite.State, state.Event)
@@ -100,6 +106,10 @@ func (s *Server) DraftThirdPartyInvite(ctx context.Context, in ThirdPartyInvite)
 		invite, err = st.draftInvite(ctx, draft{typ: event.TypeMember, stateKey: &target, sender: offer.Sender, content: content})
 		return err
 	})
+	if err != nil {
+		return invite, err
+	}
+	invite.Event, err = s.recommendedIn(ctx, invite.room, invite.Event)
 	return invite, err
 }
 

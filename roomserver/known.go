@@ -16,6 +16,9 @@ type hints struct {
 	elsewhere map[matrix.EventID]bool // IDs that are of events of other rooms
 	asOf      int64                   // flights.arrivals when that was read
 	final     bool                    // nobody else works on the room: they need not be read anew
+
+	policy   int64                     // number of the event that names the policy server that was asked; 0: there is none
+	unwanted map[matrix.EventID]string // what it does not recommend, and why
 }
 
 // find returns events of the room by ID, nil for those that are not there: those of this step and of the

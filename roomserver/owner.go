@@ -76,8 +76,10 @@ func (s *Server) do(ctx context.Context, id matrix.RoomID, work task) error {
 	if err != nil {
 		return err
 	}
+	var on *footing
 	for range maxTries {
-		fl, own, err := s.turn(ctx, room, work)
+		fl, own, err := s.turn(ctx, room, work, on)
+		on = nil
 		if errors.Is(err, storage.ErrChain) {
 			continue
 		}
@@ -86,6 +88,11 @@ func (s *Server) do(ctx context.Context, id matrix.RoomID, work task) error {
 				return err
 			}
 			continue
+		}
+		if ask := (*unsignedError)(nil); errors.As(err, &ask) {
+			if on, err = s.askFor(ctx, ask); err == nil {
+				continue
+			}
 		}
 		if err != nil || fl == nil {
 			return err
@@ -102,9 +109,9 @@ func (s *Server) do(ctx context.Context, id matrix.RoomID, work task) error {
 	return fmt.Errorf("work for room %s: %w", id, storage.ErrChain)
 }
 
-// turn is one go at a task. It returns the flight to wait for, nil if there is nothing to wait for, and
+// turn is one go at a task, on a footing if it was begun before. It returns the flight to wait for, nil if there is nothing to wait for, and
 // whether that is the task's own: a task that has nothing to store still rests on what is in flight.
-func (s *Server) turn(ctx context.Context, room rooms.Room, work task) (fl *flight, own bool, err error) {
+func (s *Server) turn(ctx context.Context, room rooms.Room, work task, on *footing) (fl *flight, own bool, err error) {
 	o, err := s.acquire(room)
 	if err != nil {
 		return nil, false, err
@@ -115,12 +122,16 @@ func (s *Server) turn(ctx context.Context, room rooms.Room, work task) (fl *flig
 	}
 	st := s.newStep(room, *o.tip, &o.flights)
 	st.graph = &o.graph
+	st.stand(on)
 	o.graph.mark()
 	err = s.guard(ctx, o, func() error {
 		if err := work(ctx, st); err != nil {
 			return err
 		}
-		return st.finish(ctx)
+		if err := st.finish(ctx); err != nil {
+			return err
+		}
+		return st.mustBeSigned(o.tip, o.last)
 	})
 	if err != nil {
 		s.trees.Dropped(st.nodes)

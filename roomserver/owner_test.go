@@ -96,7 +96,7 @@ func stall(t *testing.T, db *storage.DB) (release func()) {
 
 func mustTurn(t *testing.T, s *Server, room rooms.Room, work task) *flight {
 	t.Helper()
-	fl, own, err := s.turn(context.Background(), room, work)
+	fl, own, err := s.turn(context.Background(), room, work, nil)
 	if err != nil || !own {
 		t.Fatalf("turn: got %v, own %v", err, own)
 	}

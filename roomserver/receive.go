@@ -44,11 +44,12 @@ type Result struct {
 //	known           is it here already? then that is all            known.go
 //	prev events     are all here, with their states? else fetch     prev_events.go, state_at.go
 //	auth events     are all here? else fetch                        auth_events.go
+//	policy server   has it signed? else ask                         policy.go
 //	  -- from here on as the owner of the room, which never waits for the network --
 //	check           auth rule 2, and the rules by its auth events   arrive.go
 //	state before    the states after its prev events, resolved      state_before.go
 //	auth            the rules by the state before it: rejection     arrive.go
-//	soft failure    the rules by the current state                  soft_fail.go
+//	soft failure    the rules by the current state, the policy server   soft_fail.go, policy.go
 //	store           extremities, current state, what follows        step.go, current_state.go, extremities.go
 //
 // https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
@@ -74,6 +75,9 @@ func (s *Server) Receive(ctx context.Context, origin matrix.ServerName, id matri
 		return r.all(outcomeOf(err), err)
 	}
 	if err := s.storeFetched(ctx, f); err != nil {
+		return r.all(outcomeOf(err), err)
+	}
+	if err := f.askPolicy(ctx); err != nil {
 		return r.all(outcomeOf(err), err)
 	}
 	if err := s.readGraphAhead(ctx, f); err != nil {

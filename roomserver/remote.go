@@ -39,6 +39,11 @@ type Remote interface {
 	// EventAt asks which event is nearest to a moment. That there is such an event is only said.
 	// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1timestamp_to_eventroomid
 	EventAt(ctx context.Context, from matrix.ServerName, room rooms.Room, m rooms.Moment) (matrix.EventID, error)
+	// PolicySign asks the policy server of a room for its signature of an event, and returns the event with it. The error
+	// is a *matrix.Error with a status below 500 if the policy server refuses: it may be shown to a client. Any other says
+	// that it cannot be reached, or makes no sense.
+	// https://spec.matrix.org/v1.19/server-server-api/#post_matrixpolicyv1sign
+	PolicySign(ctx context.Context, p PolicyServer, ev *event.Event) (*event.Event, error)
 }
 
 // A Gap is a hole in what we know of a room.
@@ -100,6 +105,10 @@ func (alone) EventAuth(context.Context, matrix.ServerName, rooms.Room, matrix.Ev
 }
 
 func (alone) Backfill(context.Context, matrix.ServerName, History) ([]*event.Event, error) {
+	return nil, errAlone
+}
+
+func (alone) PolicySign(context.Context, PolicyServer, *event.Event) (*event.Event, error) {
 	return nil, errAlone
 }
 

@@ -192,6 +192,9 @@ func (s *Server) enter(ctx context.Context, in Sent, want event.Membership) (*ro
 	if err := s.refusePartial(ctx, room); err != nil {
 		return nil, err
 	}
+	if in.Event, err = s.recommendedIn(ctx, room, in.Event); err != nil {
+		return nil, err
+	}
 	var entered *rooms.Event
 	err = s.do(ctx, room.ID, func(ctx context.Context, st *step) (err error) {
 		if entered, err = st.enter(ctx, in); err != nil {

@@ -61,6 +61,12 @@ func (c *clock) Now() time.Time {
 	return c.now
 }
 
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
 func settings(t testing.TB, db *storage.DB) roomserver.Settings {
 	t.Helper()
 	key, err := signing.Generate(rand.Reader)

@@ -20,7 +20,8 @@ type script struct {
 	states  map[matrix.EventID][]*event.Event // before an event
 	deaf    map[matrix.ServerName]bool
 	hidden  map[matrix.EventID]bool
-	moments map[matrix.ServerName]matrix.EventID // what each says is nearest to any
+	moments map[matrix.ServerName]matrix.EventID                             // what each says is nearest to any
+	policy  func(ctx context.Context, ev *event.Event) (*event.Event, error) // what the policy server says; nil: nothing
 	asked   []string
 	between func(gap roomserver.Gap) []*event.Event
 	broken  int                        // things that come with the events between
@@ -186,4 +187,17 @@ func (s *script) EventAt(ctx context.Context, from matrix.ServerName, room rooms
 		return id, nil
 	}
 	return "", errDeaf
+}
+
+func (s *script) PolicySign(ctx context.Context, p roomserver.PolicyServer, ev *event.Event) (*event.Event, error) {
+	if err := s.ask(ctx, "policy", p.Name); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	say := s.policy
+	s.mu.Unlock()
+	if say == nil {
+		return nil, errDeaf
+	}
+	return say(ctx, ev)
 }

@@ -86,6 +86,7 @@ type Server struct {
 	ids         *lru[eventName, int64]          // their numbers
 	known       *lru[matrix.RoomID, rooms.Room] // what never changes about rooms
 	inbox       inbox
+	policies    policies
 	txns        *txns
 	partials    *partials
 	memberChunk int          // of a partial room, stored in one step of its owner

@@ -223,6 +223,11 @@ func (r simRemote) Backfill(ctx context.Context, from matrix.ServerName, history
 	})
 }
 
+// PolicySign is not asked for: no room here names a policy server.
+func (simRemote) PolicySign(context.Context, PolicyServer, *event.Event) (*event.Event, error) {
+	return nil, errAlone
+}
+
 // EventAt is asked by who reads, and nobody reads by time here.
 func (simRemote) EventAt(context.Context, matrix.ServerName, rooms.Room, rooms.Moment) (matrix.EventID, error) {
 	return "", errAlone

@@ -36,6 +36,10 @@ type step struct {
 	arrivals int64          // flights.arrivals, as it set it when it was launched; 0 if it did not
 	gaps     gapsSeen
 
+	footing *footing       // what events of our own follow; nil: the forward extremities
+	unseen  []*event.Event // events of our own that the policy server has not seen
+	asked   PolicyServer   // whose signature they want
+
 	byID map[matrix.EventID]*rooms.Event // those not committed yet; nil until they are looked up
 
 	created   bool                // the room is new
@@ -68,7 +72,7 @@ type draft struct {
 
 // add makes an event of a draft and takes it through the same stations that every event of the room
 // passes: check, state before, auth, soft-fail, store. Building it is its check, and the current state is
-// the state before it, so that nothing is left to soft-fail.
+// the state before it, so that nothing is left to soft-fail; but where the policy server had to be asked first.
 func (st *step) add(ctx context.Context, d draft) (*rooms.Event, error) {
 	if err := st.resolveCurrent(ctx); err != nil {
 		return nil, err
@@ -90,7 +94,18 @@ func (st *step) add(ctx context.Context, d draft) (*rooms.Event, error) {
 		// Nothing of our own is stored rejected: its sender is told.
 		return nil, forbidden(err)
 	}
-	return st.store(ctx, arrival{event: ev, kind: rooms.Live, txn: d.txn, before: before, auth: known.selected})
+	if ev, err = st.recommend(ctx, ev); err != nil {
+		return nil, err
+	}
+	in := arrival{event: ev, kind: rooms.Live, txn: d.txn, before: before, auth: known.selected}
+	if err := st.checkLate(ctx, in); err != nil {
+		return nil, err
+	}
+	added, err := st.store(ctx, in)
+	if err == nil && st.footing != nil {
+		st.footing.advance(st.fresh[added.Num])
+	}
+	return added, err
 }
 
 // An arrival is an event on its way into the room, with what the stations found out about it.

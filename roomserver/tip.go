@@ -25,6 +25,7 @@ type tip struct {
 	create    *rooms.Event
 	power     *rooms.Event // m.room.power_levels; nil if there is none
 	joinRules *rooms.Event // nil if there is none
+	policy    *rooms.Event // m.room.policy; nil if there is none
 	levels    *auth.PowerLevels
 
 	// pending has the redactions whose target has not come yet. A step that changes it copies it.
@@ -76,11 +77,11 @@ func (s *Server) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 	for _, ev := range extremities {
 		t.extremities = append(t.extremities, storedPlaced(ev))
 	}
-	kept, err := s.stateEvents(ctx, from, t.state, []event.Key{createKey, powerKey, joinRulesKey})
+	kept, err := s.stateEvents(ctx, from, t.state, []event.Key{createKey, powerKey, joinRulesKey, policyKey})
 	if err != nil {
 		return nil, err
 	}
-	t.create, t.power, t.joinRules = kept[0], kept[1], kept[2]
+	t.create, t.power, t.joinRules, t.policy = kept[0], kept[1], kept[2], kept[3]
 	t.parseLevels(room.Version)
 	if t.listed, err = rooms.IsPublished(ctx, s.db, room.Num); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
@@ -123,6 +124,9 @@ func (t *tip) keep(ev *rooms.Event) {
 	case joinRulesKey:
 		t.joinRules = ev
 		return
+	case policyKey:
+		t.policy = ev
+		return
 	default:
 		return
 	}
@@ -137,12 +141,14 @@ func (t *tip) drop(key event.Key) {
 		t.parseLevels(t.create.Version)
 	case joinRulesKey:
 		t.joinRules = nil
+	case policyKey:
+		t.policy = nil
 	}
 }
 
 // keepRedacted puts the redacted form of an event in the place of the event.
 func (t *tip) keepRedacted(ev *rooms.Event) {
-	for _, kept := range []*rooms.Event{t.create, t.power, t.joinRules} {
+	for _, kept := range []*rooms.Event{t.create, t.power, t.joinRules, t.policy} {
 		if kept != nil && kept.Num == ev.Num {
 			t.keep(ev)
 		}

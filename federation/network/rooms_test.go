@@ -174,3 +174,52 @@ func TestVerifyObject(t *testing.T) {
 		}
 	}
 }
+
+// What the policy server says is passed on word by word if it refuses; that it is out of order is told apart.
+func TestPolicySign(t *testing.T) {
+	v, _ := event.VersionOf("11")
+	ev, _ := peerEvents(t, v)
+	policy, err := signing.NewKey(remote.PolicyKey, bytes.Repeat([]byte{5}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := ev.Sign(peer, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, _ := canonical.String(canonical.Get(signed.JSON, "signatures", string(peer), string(policy.ID())))
+	good := fmt.Sprintf(`{%q:{%q:%q}}`, peer, policy.ID(), signature)
+	var status int
+	var answer string
+	ask, _ := newRemote(t, func(rw http.ResponseWriter, _ *http.Request) {
+		rw.WriteHeader(status)
+		io.WriteString(rw, answer)
+	})
+	for _, c := range []struct {
+		status int
+		answer string
+		want   int // status of the error; 0: none
+		text   string
+	}{
+		{200, good, 0, ""},
+		{400, `{"errcode":"M_FORBIDDEN","error":"it is spam"}`, 400, "it is spam"},
+		{403, `{"errcode":"M_FORBIDDEN","error":"go away"}`, 403, "go away"},
+		{200, `{}`, 403, "the policy server peer.example of this room has not signed the event"},
+		{200, `{"peer.example":{"ed25519:policy_server":"AAAA"}}`, 403, "the policy server peer.example of this room has not signed the event"},
+		{404, `{"errcode":"M_UNRECOGNIZED","error":"x"}`, 502, "peer.example could not do it: x"},
+		{500, `{"errcode":"M_FORBIDDEN","error":"x"}`, 502, "peer.example could not do it: x"},
+	} {
+		status, answer = c.status, c.answer
+		got, err := ask.PolicySign(t.Context(), roomserver.PolicyServer{Name: peer, Key: policy.Public()}, ev)
+		if c.want == 0 {
+			if err != nil || got.ID != ev.ID || event.VerifySignature(got, peer, policy.ID(), policy.Public()) != nil {
+				t.Errorf("%s: got %v, %v, want the event signed", c.answer, got, err)
+			}
+			continue
+		}
+		said, ok := err.(*matrix.Error)
+		if !ok || said.Status() != c.want || said.Message != c.text {
+			t.Errorf("%d %s: got %v, want %d %q", c.status, c.answer, err, c.want, c.text)
+		}
+	}
+}
