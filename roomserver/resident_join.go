@@ -44,15 +44,16 @@ func (s *Server) SendJoin(ctx context.Context, in Sent, omitMembers bool) (Welco
 		return Welcome{}, err
 	}
 	w := Welcome{Join: join.Event}
-	members, err := rooms.MembersOf(ctx, s.db, room.Num, event.Join)
-	if err != nil {
-		return w, fmt.Errorf("find the members of %s: %w", in.Room, err)
+	if w.Servers, err = s.serversBefore(ctx, room, join); err != nil {
+		return w, err
 	}
-	members = slices.DeleteFunc(members, func(m rooms.Membership) bool { return m.EventNum == join.Num })
-	w.Servers = serversOf(members)
+	head, _, err := rooms.HeadOf(ctx, s.db, room.Num)
+	if err != nil {
+		return w, fmt.Errorf("find room %s: %w", in.Room, err)
+	}
 	before := s.StateAt(room, join.StateBefore)
-	if w.MembersOmitted = omitMembers && len(members) > smallRoom; w.MembersOmitted {
-		w.State, err = s.partOf(ctx, before, join, members)
+	if w.MembersOmitted = omitMembers && head.Joined > smallRoom; w.MembersOmitted {
+		w.State, err = s.partOf(ctx, before, join)
 	} else {
 		w.State, err = before.All(ctx)
 	}
@@ -66,26 +67,24 @@ func (s *Server) SendJoin(ctx context.Context, in Sent, omitMembers bool) (Welco
 // smallRoom is how many members a room may have to be given as a whole also to who would do with less.
 const smallRoom = 100
 
-// serversOf returns the servers of members, each once.
-func serversOf(members []rooms.Membership) []matrix.ServerName {
-	var servers []matrix.ServerName
-	seen := make(map[matrix.ServerName]bool)
-	for _, m := range members {
-		if server := m.User.Server(); !seen[server] {
-			seen[server] = true
-			servers = append(servers, server)
-		}
+// serversBefore returns the servers in a room, that of a join among them only if it was there before.
+func (s *Server) serversBefore(ctx context.Context, room rooms.Room, join *rooms.Event) ([]matrix.ServerName, error) {
+	servers, err := rooms.ServersOf(ctx, s.db, room.Num)
+	if err != nil {
+		return nil, fmt.Errorf("find the servers in %s: %w", room.ID, err)
 	}
-	return servers
+	visitor := join.Sender.Server()
+	there, err := rooms.JoinedOf(ctx, s.db, room.Num, visitor, 2)
+	if err != nil {
+		return nil, fmt.Errorf("find the members of %s: %w", room.ID, err)
+	}
+	return slices.DeleteFunc(servers, func(server matrix.ServerName) bool { return server == visitor && len(there) < 2 }), nil
 }
-
-// maxHeroes is how many members a room without a name is named after.
-const maxHeroes = 5
 
 // partOf is a state without most members: those stay by whom the join is judged, and those after whom a room without a
 // name is called.
 // https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room
-func (s *Server) partOf(ctx context.Context, before State, join *rooms.Event, members []rooms.Membership) ([]*rooms.Event, error) {
+func (s *Server) partOf(ctx context.Context, before State, join *rooms.Event) ([]*rooms.Event, error) {
 	state, err := before.NonMembers(ctx)
 	if err != nil {
 		return nil, err
@@ -100,8 +99,12 @@ func (s *Server) partOf(ctx context.Context, before State, join *rooms.Event, me
 		return ev.StateID() == event.Key{Type: typeName} || ev.StateID() == event.Key{Type: typeCanonicalAlias}
 	})
 	if !named {
-		for _, m := range members[:min(len(members), maxHeroes)] {
-			if key := memberKey(m.User); !slices.Contains(keys, key) {
+		heroes, err := rooms.Heroes(ctx, s.db, before.room.Num, join.Sender)
+		if err != nil {
+			return nil, fmt.Errorf("find who %s is called after: %w", before.room.ID, err)
+		}
+		for _, hero := range heroes {
+			if key := memberKey(hero); !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}
 		}
@@ -119,6 +122,11 @@ func (s *Server) partOf(ctx context.Context, before State, join *rooms.Event, me
 // of each other, if those may be left out. The creation is in every chain, also of a room that is named after it, whose
 // events do not list it: others look for it there.
 func (s *Server) authChain(ctx context.Context, room rooms.Room, of []*rooms.Event, without bool) ([]*rooms.Event, error) {
+	if len(of) <= fewEvents && without {
+		if chain, whole, err := s.shortAuthChain(ctx, room, of); whole || err != nil {
+			return chain, err
+		}
+	}
 	cites := make(map[int64][]int64)
 	err := rooms.EachAuthNode(ctx, s.db, room.Num, func(n rooms.AuthNode) error {
 		cites[n.Num] = n.Auth
@@ -156,6 +164,42 @@ func (s *Server) authChain(ctx context.Context, room rooms.Room, of []*rooms.Eve
 		}
 	}
 	return s.Events(ctx, room, chain)
+}
+
+// Where few events are asked for, what authorises them is looked up event by event, so many levels deep; beyond that, the
+// graph of the whole room is read.
+const (
+	fewEvents  = 500
+	fewLevels  = 50
+	fewInChain = 2000
+)
+
+// shortAuthChain is authChain without the events themselves. It is false if the chain is too long to be had in this way.
+func (s *Server) shortAuthChain(ctx context.Context, room rooms.Room, of []*rooms.Event) (chain []*rooms.Event, whole bool, err error) {
+	seen := make(map[matrix.EventID]bool, len(of))
+	for _, ev := range of {
+		seen[ev.ID] = true
+	}
+	level := of
+	for range fewLevels {
+		var ids []matrix.EventID
+		for _, ev := range level {
+			for _, id := range ev.AuthEvents {
+				if !seen[id] {
+					ids = append(ids, id)
+				}
+				seen[id] = true
+			}
+		}
+		if len(ids) == 0 || len(chain) > fewInChain {
+			return chain, len(ids) == 0, nil
+		}
+		if level, err = rooms.EventsByID(ctx, s.db, room, ids); err != nil {
+			return nil, false, fmt.Errorf("read what authorises events of %s: %w", room.ID, err)
+		}
+		chain = append(chain, level...)
+	}
+	return nil, false, nil
 }
 
 // isRestricted says whether the join rule lets in who is in another room.

@@ -29,6 +29,12 @@ func HasJoined(ctx context.Context, q storage.Querier, roomNum int64, server mat
 	return len(joined) > 0, err
 }
 
+// ServersOf returns the servers that have a user in a room.
+func ServersOf(ctx context.Context, q storage.Querier, roomNum int64) ([]matrix.ServerName, error) {
+	return storage.Collect[matrix.ServerName](ctx, q, `
+		SELECT DISTINCT server FROM memberships WHERE room_num = $1 AND membership = 'join' ORDER BY server`, roomNum)
+}
+
 // RoomsOfEvent returns the numbers of rooms that have an event with this ID: one, but for rooms of old versions, where
 // others choose the IDs.
 func RoomsOfEvent(ctx context.Context, q storage.Querier, id matrix.EventID, limit int) ([]int64, error) {

@@ -1,0 +1,157 @@
+package federation_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/myelin-chat/myelin/federation/audience"
+	"github.com/myelin-chat/myelin/federation/remote"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/outbound"
+	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// completePartial makes all partial rooms whole, at once.
+func (h *house) completePartial(ctx context.Context) error {
+	joins, err := rooms.OpenPartials(ctx, h.db)
+	for _, join := range joins {
+		err = errors.Join(err, h.rooms.CompletePartial(ctx, join.RoomNum, 0))
+	}
+	return err
+}
+
+// crowd makes a room of a house that is large enough for its members to be left out of the answer to a join.
+func (h *house) crowd(n int) matrix.RoomID {
+	h.t.Helper()
+	room := h.create(roomserver.CreateRoom{Preset: "public_chat", Version: "11"})
+	for i := range n {
+		by := matrix.Requester{User: h.user(fmt.Sprintf("u%03d", i)), Device: "D"}
+		if err := h.rooms.Join(h.t.Context(), by, room, ""); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	return room
+}
+
+func (h *house) isPartial(id matrix.RoomID) bool {
+	h.t.Helper()
+	room, err := h.rooms.Room(h.t.Context(), id)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	partial, err := h.rooms.IsPartial(h.t.Context(), room)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return partial
+}
+
+// lastPlace is the last event of a room.
+func (h *house) lastPlace(id matrix.RoomID) remote.Place {
+	h.t.Helper()
+	room, err := h.rooms.Room(h.t.Context(), id)
+	must(h.t, err)
+	head, _, err := rooms.HeadOf(h.t.Context(), h.db, room.Num)
+	must(h.t, err)
+	events, err := h.rooms.Events(h.t.Context(), room, head.Extremities)
+	must(h.t, err)
+	return remote.Place{Room: remote.Room{ID: id, Version: room.Version}, Event: events[0].ID}
+}
+
+// A join to a large room is answered without its members; while they are unknown, what would need them is refused to others,
+// and the servers in the room are told of what happens there.
+func TestPartialJoinOverNetwork(t *testing.T) {
+	w := newTown(t)
+	host, second, guest := w.house("host.example"), w.house("second.example"), w.house("guest.example")
+	room := host.crowd(120)
+	must(t, second.join("alice", room, "host.example"))
+	must(t, second.completePartial(t.Context()))
+	must(t, guest.join("alice", room, "host.example"))
+	if !guest.isPartial(room) {
+		t.Fatal("all members came with the join")
+	}
+	told, err := audience.NewRooms(guest.db, guest.rooms).Servers(t.Context(), room)
+	if err != nil || !slices.Contains(told, "second.example") || !slices.Contains(told, "host.example") {
+		t.Errorf("who is told of events: got %v, %v; want both others", told, err)
+	}
+	// Another user comes in on the word of a server that knows the members.
+	must(t, guest.join("bob", room, "host.example"))
+	if !guest.isPartial(room) {
+		t.Error("the second join waited for the members")
+	}
+	at := guest.lastPlace(room)
+	_, err = second.remote.StateIDs(t.Context(), "guest.example", at)
+	refused(t, "state_ids", err)
+	_, err = second.remote.State(t.Context(), "guest.example", at)
+	refused(t, "state", err)
+	_, err = second.remote.MakeJoin(t.Context(), remote.Visit{Server: "guest.example", Room: room, User: second.user("bob")})
+	wantCode(t, "make_join", remote.Explain(err), matrix.NotFound)
+	if got, err := second.remote.Event(t.Context(), "guest.example", at); err != nil || got == nil {
+		t.Errorf("an event: got %v, %v", got, err)
+	}
+	must(t, guest.completePartial(t.Context()))
+	if guest.isPartial(room) {
+		t.Fatal("the room is still partial")
+	}
+	now, err := guest.rooms.Current(t.Context(), room)
+	must(t, err)
+	members, err := now.Members(t.Context())
+	if err != nil || len(members) != 1+120+1+2 {
+		t.Errorf("members: got %d, %v; want 124", len(members), err)
+	}
+	if ids, err := second.remote.StateIDs(t.Context(), "guest.example", at); err != nil || len(ids.State) < 123 {
+		t.Errorf("state_ids of the whole room: got %d, %v", len(ids.State), err)
+	}
+}
+
+func refused(t *testing.T, what string, err error) {
+	t.Helper()
+	var answer *outbound.RemoteError
+	if !errors.As(err, &answer) || answer.Status != 404 || answer.Code != matrix.UnableDueToPartialState {
+		t.Errorf("%s: got %v, want 404 %s", what, err, matrix.UnableDueToPartialState)
+	}
+}
+
+// A resident server that leaves members out, though nobody else is named, or lies about which, is believed no longer than
+// until others have told.
+func TestPartialJoinHostileResident(t *testing.T) {
+	w := newTown(t)
+	host, guest := w.house("host.example"), w.house("guest.example")
+	room := host.crowd(120)
+	for _, c := range []struct {
+		name   string
+		change func(answer map[string]any)
+		joins  bool
+	}{
+		{"no servers", func(a map[string]any) { delete(a, "servers_in_room") }, false},
+		{"servers that are none", func(a map[string]any) { a["servers_in_room"] = []string{"not a server", ""} }, false},
+		{"members omitted, but not said so", func(a map[string]any) { a["members_omitted"] = false }, true},
+		{"said to be omitted, but whole", func(a map[string]any) {}, true},
+	} {
+		host.mu.Lock()
+		host.tamper = func(path string, body []byte) []byte {
+			var answer map[string]any
+			if !strings.Contains(path, "/send_join/") || json.Unmarshal(body, &answer) != nil {
+				return body
+			}
+			c.change(answer)
+			body, _ = json.Marshal(answer)
+			return body
+		}
+		host.mu.Unlock()
+		err := guest.join("alice", room, "host.example")
+		if (err == nil) != c.joins {
+			t.Errorf("%s: got %v, want joined %v", c.name, err, c.joins)
+		}
+		if err == nil {
+			must(t, guest.rooms.Leave(t.Context(), matrix.Requester{User: guest.user("alice"), Device: "D"}, room, ""))
+			must(t, guest.completePartial(t.Context()))
+		}
+	}
+}
