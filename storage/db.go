@@ -81,10 +81,11 @@ type DB struct {
 	running atomic.Bool
 	ended   chan struct{} // closed by Run
 
-	core    committer // Run's
-	lastErr error     // Run's: of the last attempt
-	tail    tail
-	numbers numbers
+	core       committer  // Run's
+	lastErr    error      // Run's: of the last attempt
+	complaints complaints // Run's
+	tail       tail
+	numbers    numbers
 
 	incarnation string
 	secret      [16]byte
@@ -114,6 +115,8 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 		jobs:   make(chan func()),
 		closed: make(chan struct{}),
 		ended:  make(chan struct{}),
+
+		complaints: complaints{log: s.Log},
 	}
 	if err := db.load(ctx, s); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the database: %w", err), e.close(), lock.Close())

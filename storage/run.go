@@ -158,7 +158,7 @@ func (db *DB) settle(ctx context.Context) effects {
 	if err == nil {
 		return db.core.settled(row, db.lastErr)
 	}
-	db.log.Error("the outcome of a commit is unknown, and the database cannot be asked", "err", err)
+	db.complaints.error(time.Now(), "the outcome of a commit is unknown, and the database cannot be asked", err)
 	var items []*Item
 	if db.core.held() < maxQueue {
 		items = db.drain(nil)
@@ -171,7 +171,7 @@ func (db *DB) complain(o outcome) {
 	failedGroups.Inc()
 	switch o.verdict {
 	case blocked, unreachable, unknown:
-		db.log.Error("a group of writes could not be stored", "err", o.err)
+		db.complaints.error(time.Now(), "a group of writes could not be stored", o.err)
 	}
 }
 
