@@ -2,12 +2,10 @@ package network
 
 import (
 	"context"
-	"errors"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/outbound"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -68,19 +66,10 @@ func (r Rooms) Backfill(ctx context.Context, from matrix.ServerName, h roomserve
 	return answer.Events, err
 }
 
-// PolicySign implements roomserver.Remote. Why an event is refused is passed on word by word, as the specification wants
-// it, where the code means the same to a client of ours.
-// https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures
+// PolicySign implements roomserver.Remote.
 func (r Rooms) PolicySign(ctx context.Context, p roomserver.PolicyServer, ev *event.Event) (*event.Event, error) {
 	signed, err := r.ask.PolicySign(ctx, remote.PolicyServer{Name: p.Name, Key: p.Key}, ev)
-	var refused *outbound.RemoteError
-	switch {
-	case errors.As(err, &refused) && refused.Code == matrix.Forbidden && refused.Status < 500:
-		return nil, matrix.Errorf(matrix.Forbidden, "%s", refused.Message).WithStatus(refused.Status)
-	case errors.Is(err, remote.ErrBadAnswer):
-		return nil, matrix.Errorf(matrix.Forbidden, "the policy server %s of this room has not signed the event", p.Name)
-	}
-	return signed, remote.Explain(err)
+	return signed, remote.ExplainPolicy(p.Name, err)
 }
 
 // EventAt implements roomserver.Remote.

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"net/http"
 
 	"github.com/myelin-chat/myelin/event"
@@ -59,4 +60,18 @@ func (c *Client) PolicySign(ctx context.Context, p PolicyServer, e *event.Event)
 		return nil, badOf(p.Name, err)
 	}
 	return signed, nil
+}
+
+// ExplainPolicy turns an error of PolicySign into one that may be shown to a client. Why the event is refused is passed on
+// word by word.
+// https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures
+func ExplainPolicy(policy matrix.ServerName, err error) error {
+	var refused *outbound.RemoteError
+	switch {
+	case errors.As(err, &refused) && refused.Code == matrix.Forbidden && refused.Status < 500:
+		return matrix.Errorf(matrix.Forbidden, "%s", refused.Message).WithStatus(refused.Status)
+	case errors.Is(err, ErrBadAnswer):
+		return matrix.Errorf(matrix.Forbidden, "the policy server %s of this room has not signed the event", policy)
+	}
+	return Explain(err)
 }
