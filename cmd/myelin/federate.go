@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -168,7 +169,7 @@ func (o *others) collectors() []prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "myelin_federation_" + name, Help: help},
 			func() float64 { return float64(value()) })
 	}
-	return []prometheus.Collector{
+	return append(slices.Concat(keys.Collectors(), intake.Collectors(), inbox.Collectors(), outbox.Collectors()),
 		gauge("destinations", "Servers that are owed something, or cannot be reached.",
 			func() int { return o.outbox.Counts().Destinations }),
 		gauge("failing_destinations", "Servers that did not take the last transaction.",
@@ -179,5 +180,5 @@ func (o *others) collectors() []prometheus.Collector {
 			func() int { return o.outbox.Counts().Unread }),
 		gauge("waiting_rooms", "Rooms for which something waits that other servers have sent.",
 			func() int { return o.inbox.Waiting() }),
-	}
+	)
 }

@@ -247,6 +247,7 @@ func (in *Inbox) guard(ctx context.Context, p *parcel, events []*event.Event) (r
 		}
 	}()
 	results = in.Receive(ctx, p.txn.origin, p.room, events)
+	count(results)
 	for _, r := range results {
 		if roomserver.IsFenced(r.Err) {
 			return results, true

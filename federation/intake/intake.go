@@ -83,6 +83,7 @@ func (a *API) Take(ctx context.Context, origin matrix.ServerName, id string, bod
 	if err != nil {
 		return nil, err
 	}
+	t.count(in)
 	a.apply(passing)
 	return answer, nil
 }

@@ -206,9 +206,11 @@ func (r *Ring) fetch(ctx context.Context, name matrix.ServerName) (err error) {
 	}
 	d, err := r.askServer(ctx, name)
 	if err != nil {
+		failedFetches.Inc()
 		r.settings.Log.Debug("a server did not tell its signing keys", "server", name, "cause", err)
 		return err
 	}
+	goodFetches.Inc()
 	return r.learn(ctx, true, d)
 }
 

@@ -147,6 +147,7 @@ func (o *Outbox) deliver(ctx context.Context, ord order) {
 	if ctx.Err() != nil && err != nil {
 		return // we are stopping, and know nothing; the plan is stored as it is
 	}
+	t.count(err)
 	o.mu.Lock()
 	follows := o.state.sent(ord, judge(err), o.settings.Now())
 	o.mu.Unlock()
@@ -171,6 +172,7 @@ func (o *Outbox) report(ord order, t Transaction, a Answer, err error) {
 const longAway = time.Hour
 
 func (o *Outbox) reportConsequence(ord order, c consequence, err error) {
+	droppedItems.Add(float64(len(c.dropped)))
 	for _, it := range c.dropped {
 		o.log.Warn("a server refuses something again and again; it is not sent any more",
 			"server", ord.server, "position", int64(it.At), "err", err)
