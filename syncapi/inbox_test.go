@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func (w *world) login(t failer, u matrix.UserID, device string) *client {
 	return newClient(u, device, 0, 8)
 }
 
-var transactions int
+var transactions atomic.Int64
 
 // post sends a message to devices, each given as "@user:test DEVICE".
 func (w *world) post(t failer, text string, to ...string) {
@@ -46,9 +47,9 @@ func (w *world) post(t failer, text string, to ...string) {
 		}
 		all[matrix.UserID(user)][matrix.DeviceID(device)] = fmt.Appendf(nil, `{"body":%q}`, text)
 	}
-	transactions++
+
 	err := w.acc.SendToDevice(ctx, who("@sender:test"), accounts.ToDevice{
-		Type: "m.test", TxnID: strconv.Itoa(transactions), Messages: all,
+		Type: "m.test", TxnID: strconv.FormatInt(transactions.Add(1), 10), Messages: all,
 	})
 	if err != nil {
 		t.Fatalf("send %s: %v", text, err)
