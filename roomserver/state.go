@@ -107,6 +107,12 @@ func (st State) AllKnown(ctx context.Context) ([]*rooms.Event, error) {
 }
 
 func (st State) walk(ctx context.Context, classes statetree.Classes) ([]*rooms.Event, error) {
+	if classes&statetree.Members != 0 {
+		// Also when the members are known, but what follows from them is not yet.
+		if err := st.server.AwaitMembers(ctx, st.room); err != nil {
+			return nil, err
+		}
+	}
 	var nums []int64
 	err := st.onceKnown(ctx, func() error {
 		nums = nums[:0]

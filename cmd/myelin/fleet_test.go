@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -33,7 +34,8 @@ type fleet struct {
 // fleetServer is one of them. Its name is its address.
 type fleetServer struct {
 	*process
-	name string
+	name    string
+	listens string // for other servers; elsewhere than at its name if something stands before it
 }
 
 // A mix says on which databases the servers of a fleet are.
@@ -76,8 +78,14 @@ func newFleet(t *testing.T, databases []string) *fleet {
 
 func (f *fleet) newServer(t *testing.T, host, database string) *fleetServer {
 	t.Helper()
+	return f.newServerBehind(t, host, database, 0)
+}
+
+// newServerBehind makes a server whose name has another port than the one it listens on, if that is not 0.
+func (f *fleet) newServerBehind(t *testing.T, host, database string, named int) *fleetServer {
+	t.Helper()
 	dir, clients, peers := shortDir(t), freePort(t), freePort(t)
-	s := &fleetServer{name: fmt.Sprintf("%s:%d", host, peers)}
+	s := &fleetServer{name: fmt.Sprintf("%s:%d", host, cmp.Or(named, peers)), listens: fmt.Sprintf("127.0.0.1:%d", peers)}
 	type m map[string]any
 	text, err := json.Marshal(m{ // which is YAML too
 		"server_name": s.name, "data_dir": dir, "database": database,
@@ -102,6 +110,15 @@ func (f *fleet) newServer(t *testing.T, host, database string) *fleetServer {
 	}
 	s.process = newProcessAt(t, fmt.Sprintf("http://127.0.0.1:%d", clients), "serve", "--config", file)
 	return s
+}
+
+func listenAt(t *testing.T, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 func freePort(t *testing.T) int {
@@ -165,6 +182,7 @@ type watcher struct {
 	session
 	t        *testing.T
 	since    string
+	filter   string               // empty: one that wants all members
 	seen     map[string]bool      // event IDs
 	bodies   map[string][]string  // of messages, by room, in the order of their coming
 	members  map[[2]string]string // membership by room and user
@@ -203,7 +221,7 @@ func (w *watcher) until(what string, is func() bool) {
 
 // sync takes in what is new.
 func (w *watcher) sync(ctx context.Context, timeoutMS int) error {
-	const filter = `{"room":{"timeline":{"limit":500}}}`
+	filter := cmp.Or(w.filter, `{"room":{"timeline":{"limit":500}}}`)
 	query := url.Values{"timeout": {fmt.Sprint(timeoutMS)}, "filter": {filter}}
 	if w.since != "" {
 		query.Set("since", w.since)
