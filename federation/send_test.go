@@ -290,7 +290,9 @@ func TestInviteTakenBack(t *testing.T) {
 	if got := them.send([]*event.Event{message}); got[message.ID] == "" {
 		t.Error("a message of a room that we are not in: was taken, want it refused")
 	}
-	leave, _ = them.invitation("11", func(p *event.Proto) { p.Content = []byte(`{"membership":"leave"}`) })
+	leave, _ = them.invitation("11", func(p *event.Proto) {
+		p.Content, p.AuthEvents = []byte(`{"membership":"leave"}`), append(p.AuthEvents, e.ID)
+	})
 	if got := them.send([]*event.Event{leave}); got[leave.ID] != "" || membership() != event.Leave {
 		t.Errorf("taken back: got %v, %s, want leave", got, membership())
 	}

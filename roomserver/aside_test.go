@@ -249,16 +249,18 @@ func TestUninvited(t *testing.T) {
 	}
 	bob := string(guest.user("bob"))
 	for _, c := range []struct {
-		by   *site
-		user string
-		want roomserver.Outcome
+		by    *site
+		user  string
+		names matrix.EventID
+		want  roomserver.Outcome
 	}{
-		{evil, "alice", roomserver.Refused}, {host, "carol", roomserver.Refused},
-		{host, "alice", roomserver.Accepted}, {host, "alice", roomserver.Refused},
+		{evil, "alice", invite.Event.ID, roomserver.Refused}, {host, "carol", invite.Event.ID, roomserver.Refused},
+		{host, "alice", "$older", roomserver.Refused}, // of a time before the invite
+		{host, "alice", invite.Event.ID, roomserver.Accepted}, {host, "alice", invite.Event.ID, roomserver.Refused},
 	} {
 		kick, err := event.Build(invite.Event.Version, event.Proto{
 			Type: event.TypeMember, StateKey: &bob, Sender: c.by.user(c.user), RoomID: room, Content: []byte(`{"membership":"leave"}`),
-			PrevEvents: []matrix.EventID{invite.Event.ID}, AuthEvents: []matrix.EventID{invite.Event.ID}, Depth: 9, OriginServerTS: 1,
+			PrevEvents: []matrix.EventID{invite.Event.ID}, AuthEvents: []matrix.EventID{c.names}, Depth: 9, OriginServerTS: 1,
 		}, c.by.name, c.by.key)
 		if err != nil {
 			t.Fatal(err)

@@ -35,8 +35,6 @@ func (s *Server) Backfill(ctx context.Context, id matrix.RoomID, before rooms.Or
 		}
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
 	s.inbox.admit(id, nil)
 	defer s.inbox.leave(id, nil)
 	done, err := s.inbox.fetchAlone(ctx, id)

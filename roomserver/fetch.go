@@ -30,6 +30,7 @@ type fetch struct {
 	states   []*snapshot
 
 	peers    []matrix.ServerName        // whom to ask, in this order; nil until they are needed
+	until    time.Time                  // then nothing more is asked
 	spent    map[matrix.ServerName]bool // have told all the events between that they tell
 	broken   map[matrix.ServerName]bool // have what is missing in a form that is no event
 	requests int
@@ -39,12 +40,12 @@ type fetch struct {
 const (
 	maxServers   = 4                // asked for one thing
 	maxRequests  = 250              // of all kinds
-	fetchTimeout = 90 * time.Second // all requests together
+	fetchTimeout = 90 * time.Second // in which requests are begun
 )
 
 func (s *Server) newFetch(room rooms.Room, origin matrix.ServerName, events []*event.Event) *fetch {
 	f := &fetch{
-		server: s, room: room, origin: origin,
+		server: s, room: room, origin: origin, until: s.now().Add(fetchTimeout),
 		hints: hints{
 			events: make(map[matrix.EventID]*rooms.Event), elsewhere: make(map[matrix.EventID]bool),
 			looked: make(map[matrix.EventID]bool, 3*len(events)),
@@ -81,13 +82,12 @@ func (f *fetch) complete(ctx context.Context) error {
 	if whole || err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
 	done, err := f.server.inbox.fetchAlone(ctx, f.room.ID)
 	if err != nil {
 		return err
 	}
 	defer done()
+	f.until = f.server.now().Add(fetchTimeout)
 	clear(f.hints.looked) // another may have fetched it meanwhile
 	if whole, err = f.isWhole(ctx); whole || err != nil {
 		return err
@@ -166,10 +166,10 @@ func (f *fetch) isWanted(ev *event.Event) bool {
 	return had == nil || hasNoPlace(had)
 }
 
-// request counts a request to another server, of which there may be so many.
+// request counts a request to another server, of which there may be so many, for so long.
 func (f *fetch) request() bool {
 	f.requests++
-	return f.requests <= maxRequests
+	return f.requests <= maxRequests && f.server.now().Before(f.until)
 }
 
 // ours says whether an answer holds an event of this room under the ID that was asked for.

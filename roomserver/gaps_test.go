@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
@@ -381,4 +382,26 @@ func reference(v *event.Version, ev *event.Event) string {
 		return fmt.Sprintf(`[%q,{}]`, ev.ID)
 	}
 	return fmt.Sprintf("%q", ev.ID)
+}
+
+// When a search has taken its time, nothing more is asked. What was found is kept.
+func TestGapTakesTooLong(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		all := w.row(bobThere, 40, w.base)
+		now := testClock.Now()
+		set := settings(t, w.db)
+		set.Remote, set.Now = w.remote, func() time.Time { return now }
+		w.s = roomserver.New(set)
+		page := all[19:39]
+		w.remote.between = func(roomserver.Gap) []*event.Event {
+			now = now.Add(2 * time.Minute)
+			return page
+		}
+		w.must(roomserver.Missing, all[39])
+		if want := []string{"missing elsewhere.org"}; !slices.Equal(w.remote.asked, want) {
+			t.Errorf("asked %v, want %v", w.remote.asked, want)
+		}
+		w.remote.between = nil
+		w.must(roomserver.Accepted, all[39])
+	})
 }

@@ -147,21 +147,20 @@ func (s *Server) receiveAside(ctx context.Context, room rooms.Room, r *reception
 }
 
 // turnedAway ends an invite or a knock of a room that this server is not in, if the event is the leave or ban of the user.
-// Nobody here can tell who may do so. The inviter may take back the invite; and who names the knock among the auth events
-// has seen it in the room, where alone its ID is known.
+// Nobody here can tell who may do so. Who names the invite or the knock among the auth events comes after it, as an old
+// kick by who has invited the user again does not, and has seen it in the room, where alone the ID of a knock is known. An
+// invite is taken back by the inviter.
 func (s *Server) turnedAway(ctx context.Context, room rooms.Room, ev *event.Event) (bool, error) {
 	if m := ev.Membership(); !s.isLocal(ev.Target()) || m != event.Leave && m != event.Ban {
 		return false, nil
 	}
 	before, err := s.standing(ctx, room, ev.Target())
-	if err != nil || before.Inviter != ev.Sender && !before.knockedBy(ev.AuthEvents) {
+	if err != nil || before.invite == nil || before.Membership == event.Invite && before.Inviter != ev.Sender {
+		return false, err
+	}
+	if !slices.Contains(ev.AuthEvents, before.invite.ID) {
 		return false, err
 	}
 	resident, err := s.setAside(ctx, aside{event: ev})
 	return !resident && err == nil, err
-}
-
-// knockedBy says whether the user knocks with one of these events.
-func (st Standing) knockedBy(events []matrix.EventID) bool {
-	return st.Membership == event.Knock && st.invite != nil && slices.Contains(events, st.invite.ID)
 }

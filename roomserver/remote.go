@@ -15,7 +15,8 @@ import (
 // of the room, and carries valid signatures of all its event.RequiredSigners. What does not is left out
 // of the answer, as if the server had not sent it. Nothing else is promised: a server may answer with
 // events of other rooms, with too many, with others than asked for, or in any order; all of that is
-// looked after here. An answer with nothing in it is no error.
+// looked after here. An answer with nothing in it is no error. Each request ends by itself within a few
+// minutes, whatever the server does: nobody here takes the time.
 type Remote interface {
 	// MissingEvents asks for the events between some that we have and some that we were sent.
 	// https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid

@@ -40,7 +40,7 @@ func (sim *simulation) close() {
 			}
 		}
 		now := sim.states()
-		if now == before || sim.naive && round > 2 {
+		if now == before {
 			break
 		}
 		if round == maxSimRounds {
@@ -57,6 +57,11 @@ func (sim *simulation) honest() []*simHost {
 	return slices.DeleteFunc(slices.Clone(sim.hosts), func(h *simHost) bool { return h.liar })
 }
 
+// sound are the honest hosts that were not fooled about a room.
+func (sim *simulation) sound(room matrix.RoomID) []*simHost {
+	return slices.DeleteFunc(sim.honest(), func(h *simHost) bool { return sim.fooled[simPlace{room, h}] })
+}
+
 // speak lets somebody of a host say something, and everybody hear it.
 func (sim *simulation) speak(h *simHost, room matrix.RoomID) {
 	for _, user := range h.joined(room) {
@@ -68,11 +73,11 @@ func (sim *simulation) speak(h *simHost, room matrix.RoomID) {
 	}
 }
 
-// states is what the states of all rooms are on the honest hosts that are in them.
+// states is what the states of all rooms are on the sound hosts that are in them.
 func (sim *simulation) states() string {
 	var b strings.Builder
 	for i, room := range sim.rooms {
-		for _, h := range sim.honest() {
+		for _, h := range sim.sound(room) {
 			if len(h.joined(room)) > 0 {
 				fmt.Fprintf(&b, "%d@%s %s ", i, h, sim.digest(h.stateNow(room)))
 			}

@@ -40,8 +40,7 @@ type simHost struct {
 	taken    bool                           // takenKey was sent with
 	doomed   []string                       // messages that were sent with it again, in vain
 	inbox    []simArrived                   // staged, not yet received
-	passOn   map[matrix.EventID]bool        // joins of others that it has let in
-	adopting []JoinAnswer                   // answers to joins, waiting for their turn
+	later    []simLater                     // waiting for their turn
 	seen     map[matrix.EventID]simSeen     // how events were stored when last looked at
 	out      map[*simHost]*simQueue         // to others
 	sentUpTo storage.Position               // of its log, of which all is delivered or in out
@@ -285,7 +284,7 @@ func (h *simHost) crash() {
 	h.sim.tracef("%s crashes, torn %v", h, torn >= 0)
 	h.life = nil
 	h.out = make(map[*simHost]*simQueue)
-	h.adopting = nil
+	h.later = nil
 	l.end()
 	_ = os.RemoveAll(from)
 	h.sim.forget(l)

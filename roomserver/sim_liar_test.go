@@ -1,6 +1,7 @@
 package roomserver
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -9,8 +10,8 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// What liars do. Unless the simulation is naive, all of it is either allowed, or such that who looks finds out:
-// nobody can agree with others who was told a state that might be so.
+// What liars do. Unless the simulation is naive, all of it is either allowed, or such that who looks finds out. Nobody can
+// agree with others who was told a state that might be so: who was fooled is not held against the others in the end.
 
 // lies says whether a host does not tell the truth now.
 func (h *simHost) lies(percent int) bool {
@@ -47,13 +48,14 @@ func (h *simHost) lieEvent(id matrix.RoomID) (*event.Event, error) {
 
 // lieState answers with a state that cannot be: without a create event, with what is no state in it, with two events
 // for one place, or not at all. A naive simulation has states that could be.
-func (h *simHost) lieState(room rooms.Room, answer StateEvents, err error) (StateEvents, error) {
+func (h *simHost) lieState(to *simHost, room rooms.Room, answer StateEvents, err error) (StateEvents, error) {
 	if err != nil || len(answer.State) == 0 || h.sim.chance(20) {
 		return StateEvents{}, errLost
 	}
 	if h.sim.naive && h.sim.chance(50) {
 		i := h.sim.rand.IntN(len(answer.State))
 		answer.State = slices.Delete(slices.Clone(answer.State), i, i+1)
+		h.sim.fooled[simPlace{room.ID, to}] = true
 		return answer, nil
 	}
 	here, ok := h.room(room.ID)
@@ -71,6 +73,13 @@ func (h *simHost) lieState(room rooms.Room, answer StateEvents, err error) (Stat
 	}
 	answer.State = slices.DeleteFunc(slices.Clone(answer.State), func(ev *event.Event) bool { return ev.Type == event.TypeCreate })
 	return answer, nil
+}
+
+// fool notes that a host was told a state of a room by another, which may itself have been fooled.
+func (sim *simulation) fool(to, by *simHost, room matrix.RoomID) {
+	if sim.fooled[simPlace{room, by}] {
+		sim.fooled[simPlace{room, to}] = true
+	}
 }
 
 // A simLie is what a liar begins with: a place in the graph, and somebody who is to say something there.
@@ -122,6 +131,7 @@ var simLies = []struct {
 	{"behind a rejected event", simLie.behindRejected},
 	{"second create", simLie.secondCreate},
 	{"banned user", simLie.evade},
+	{"twins", simLie.twins},
 }
 
 // make makes an event behind the base, and has the liar receive it itself.
@@ -313,4 +323,21 @@ func (l simLie) evade() {
 		}
 	}
 	l.tell(l.others(), old.make("m.room.message", nil, l.text(), nil))
+}
+
+// twins are two messages of one ID, where those who make events choose their IDs. The second has a wrong hash.
+func (l simLie) twins() {
+	if l.room.Version.EventIDs != event.ChosenEventIDs {
+		return
+	}
+	one := l.make("m.room.message", nil, `{"body":"one"}`, nil)
+	if one == nil {
+		return
+	}
+	two, err := event.Parse(l.room.Version, bytes.Replace(one.JSON, []byte(`"one"`), []byte(`"two"`), 1))
+	l.sim.must(err)
+	others := l.others()
+	half := l.sim.rand.IntN(len(others))
+	l.tell(others[:half], one, two)
+	l.tell(others[half:], two, one)
 }

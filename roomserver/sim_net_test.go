@@ -63,6 +63,17 @@ func (l *simLife) call(ctx context.Context, to matrix.ServerName, what string, s
 	}
 }
 
+// giveUp lets a host no longer wait for an answer, while the other may well be at work on it, or has done it. What it has
+// wanted to know is asked for no longer, or of others.
+func (sim *simulation) giveUp(c *simCall) {
+	if sim.chance(50) {
+		c.from.host.nowMS += fetchTimeout.Milliseconds()
+	}
+	if !c.from.dead {
+		sim.finish(c, nil, errLost)
+	}
+}
+
 // carry takes a request one way, or loses it.
 func (sim *simulation) carry(c *simCall) {
 	switch {
@@ -180,8 +191,9 @@ func (r simRemote) StateIDs(ctx context.Context, from matrix.ServerName, room ro
 	return ask(ctx, r, from, "state ids", func(h *simHost) (StateIDs, error) {
 		answer, err := h.stateEvents(room, at)
 		if h.lies(60) {
-			answer, err = h.lieState(room, answer, err)
+			answer, err = h.lieState(r.life.host, room, answer, err)
 		}
+		h.sim.fool(r.life.host, h, room.ID)
 		return StateIDs{idsOf(answer.State), idsOf(answer.Auth)}, err
 	})
 }
@@ -190,8 +202,9 @@ func (r simRemote) State(ctx context.Context, from matrix.ServerName, room rooms
 	return ask(ctx, r, from, "state", func(h *simHost) (StateEvents, error) {
 		answer, err := h.stateEvents(room, at)
 		if h.lies(60) {
-			answer, err = h.lieState(room, answer, err)
+			answer, err = h.lieState(r.life.host, room, answer, err)
 		}
+		h.sim.fool(r.life.host, h, room.ID)
 		return answer, err
 	})
 }

@@ -2,6 +2,7 @@ package roomserver
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -188,6 +189,10 @@ func idsIn(s oracle.State) map[event.Key]matrix.EventID {
 // checkTruth holds what a host has of a room against the truth.
 func (h *simHost) checkTruth(room rooms.Room, t *simTruth) {
 	sim := h.sim
+	head, lives, err := rooms.HeadOf(context.Background(), h.life.db, room.Num)
+	if sim.must(err); !lives {
+		return
+	}
 	events := h.all(room)
 	byNum := make(map[int64]*rooms.Event, len(events))
 	for _, ev := range events {
@@ -209,7 +214,6 @@ func (h *simHost) checkTruth(room rooms.Room, t *simTruth) {
 			sim.failf("%s has another state before %s: %s", h, h.describe(ev), sim.difference(got, idsIn(before)))
 		}
 	}
-	head := h.head(room)
 	var states []oracle.State
 	for _, num := range head.Extremities {
 		if ev := byNum[num]; ev != nil && t.after[ev.ID] != nil {

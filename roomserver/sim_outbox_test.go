@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/stateres/oracle"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -61,7 +62,7 @@ func (h *simHost) readLog() {
 	}
 	for _, ev := range events {
 		h.sentUpTo = max(h.sentUpTo, ev.Position)
-		if ev.Sender.Server() != h.name && !h.passOn[ev.ID] {
+		if ev.Sender.Server() != h.name && !ev.Relayed {
 			continue
 		}
 		sent := simSent{event: h.sim.sent(ev), room: ev.RoomID, at: ev.Position}
@@ -180,11 +181,45 @@ func (h *simHost) take(room matrix.RoomID) {
 	})
 }
 
-// checkSender: who has brought in a new forward extremity that is no state is in the room, as far as the host knows.
-func (h *simHost) checkSender(room matrix.RoomID, ev *event.Event) {
-	if !ev.IsState() && slices.Contains(h.tips(room), ev.ID) && h.member(room, ev.Sender) != event.Join {
-		h.sim.failf("%s took %s from %s, who is not in the room", h, h.sim.short(ev.ID), ev.Sender)
+// checkSender: who has brought in a new forward extremity that is no state was in the room, by the state that there was
+// before, or by that state with the event's branch. With the event it may be another, since what is merged is.
+func (h *simHost) checkSender(id matrix.RoomID, ev *event.Event) {
+	isNew := !ev.IsState() && slices.Contains(h.tips(id), ev.ID)
+	if !isNew || h.member(id, ev.Sender) == event.Join || h.returned[id] || h.sim.fooled[simPlace{id, h}] {
+		return
 	}
+	t := h.sim.truth(id, h.sim.everything())
+	states := []oracle.State{}
+	for _, tip := range h.tipsBefore(id, ev.ID) {
+		states = append(states, t.after[tip])
+	}
+	is := func(s oracle.State) bool {
+		m := s[memberKey(ev.Sender)]
+		return m != nil && m.Membership() == event.Join
+	}
+	if !is(t.merge(states)) && !is(t.merge(append(states, t.before[ev.ID]))) {
+		h.sim.failf("%s took %s from %s, who was not in the room", h, h.sim.short(ev.ID), ev.Sender)
+	}
+}
+
+// tipsBefore are the forward extremities that there were before the newest event came.
+func (h *simHost) tipsBefore(id matrix.RoomID, newest matrix.EventID) (tips []matrix.EventID) {
+	room, _ := h.room(id)
+	all := h.all(room)
+	followed := make(map[matrix.EventID]bool)
+	for _, ev := range all {
+		if (ev.Kind == rooms.Live || ev.Kind == rooms.Backfilled) && ev.ID != newest {
+			for _, prev := range ev.PrevEvents {
+				followed[prev] = true
+			}
+		}
+	}
+	for _, ev := range all {
+		if ev.Kind == rooms.Live && ev.ID != newest && !followed[ev.ID] {
+			tips = append(tips, ev.ID)
+		}
+	}
+	return tips
 }
 
 // took clears the stage of what was received, but for what may come to be whole later.

@@ -68,7 +68,7 @@ func (sim *simulation) act(h *simHost) {
 		return
 	}
 	if h.member(room, user) != event.Join {
-		sim.join(h, room, user)
+		sim.outside(h, room, user)
 		return
 	}
 	what := pick(sim, simDeeds)
@@ -88,7 +88,7 @@ type simDeed struct {
 
 var simDeeds = deeds(map[string]int{
 	"speaks": 8, "repeats": 2, "topic": 4, "name": 2, "levels": 3, "ban": 2, "kick": 2, "unban": 2, "leave": 2,
-	"rules": 1, "visibility": 2, "redact": 2, "profile": 1, "doomed": 1,
+	"rules": 2, "invite": 3, "visibility": 2, "redact": 2, "profile": 1, "doomed": 1,
 })
 
 // deeds makes a list in which each stands as often as it is to be chosen.
@@ -98,9 +98,8 @@ func deeds(weights map[string]int) (list []simDeed) {
 		{"repeats", func(sim *simulation, h *simHost, room matrix.RoomID, by matrix.UserID) { sim.repeatSaid(h) }},
 		{"topic", sets("m.room.topic", func(sim *simulation, _ *simHost) string { return fmt.Sprintf(`{"topic":"%d"}`, sim.rand.IntN(9)) })},
 		{"name", sets("m.room.name", func(sim *simulation, _ *simHost) string { return fmt.Sprintf(`{"name":"%d"}`, sim.rand.IntN(9)) })},
-		{"rules", sets("m.room.join_rules", func(sim *simulation, _ *simHost) string {
-			return fmt.Sprintf(`{"join_rule":%q}`, pick(sim, []string{"public", "public", "public", "invite"}))
-		})},
+		{"rules", sets("m.room.join_rules", (*simulation).joinRules)},
+		{"invite", (*simulation).invite},
 		{"visibility", sets("m.room.history_visibility", func(sim *simulation, _ *simHost) string {
 			return fmt.Sprintf(`{"history_visibility":%q}`, pick(sim, []string{"shared", "joined", "invited", "world_readable"}))
 		})},
@@ -126,6 +125,12 @@ func deeds(weights map[string]int) (list []simDeed) {
 		}
 	}
 	return list
+}
+
+// joinRules are mostly such that the room does not die out.
+func (sim *simulation) joinRules(*simHost) string {
+	rule := pick(sim, []string{"public", "public", "public", "public", "invite", "knock", "restricted", "restricted", "knock_restricted"})
+	return fmt.Sprintf(`{"join_rule":%q,"allow":[{"type":"m.room_membership","room_id":%q}]}`, rule, pick(sim, sim.rooms))
 }
 
 // try lets a user do something that may be refused, and hands the answer to then.

@@ -43,10 +43,11 @@ type simulation struct {
 	rooms   []matrix.RoomID
 	version map[matrix.RoomID]*event.Version
 	net     simNet
-	closing bool // the network is whole, and nobody lies any more
-	terse   bool // who is asked for events between others has none
-	naive   bool // some lie so that nobody can tell: servers need not agree in the end
-	left    int  // actions
+	closing bool              // the network is whole, and nobody lies any more
+	terse   bool              // who is asked for events between others has none
+	naive   bool              // some lie so that nobody can tell
+	fooled  map[simPlace]bool // who was told such a lie, perhaps by way of others: they need not agree with anybody in the end
+	left    int               // actions
 	said    int
 
 	parsed  map[string]*event.Event
@@ -56,6 +57,12 @@ type simulation struct {
 	trace    []string
 	hash     [sha256.Size]byte
 	failures []string
+}
+
+// A simPlace is a room as a host has it.
+type simPlace struct {
+	room matrix.RoomID
+	host *simHost
 }
 
 // A simResult is what came of a run.
@@ -73,8 +80,8 @@ func simulate(t *testing.T, seed uint64, options simOptions) simResult {
 	image := simImage(t)
 	sim := &simulation{
 		seed: seed, options: options, rand: rand.New(rand.NewPCG(seed, 1)), dir: simDir(t), left: options.actions,
-		version: make(map[matrix.RoomID]*event.Version),
-		parsed:  make(map[string]*event.Event), crafted: make(map[matrix.EventID]*event.Event), names: make(map[matrix.EventID]string),
+		version: make(map[matrix.RoomID]*event.Version), fooled: make(map[simPlace]bool),
+		parsed: make(map[string]*event.Event), crafted: make(map[matrix.EventID]*event.Event), names: make(map[matrix.EventID]string),
 	}
 	defer os.RemoveAll(sim.dir)
 	synctest.Test(t, func(t *testing.T) {
@@ -194,7 +201,7 @@ func (sim *simulation) settle(image []byte) {
 	for i := range hosts {
 		h := &simHost{
 			sim: sim, name: matrix.ServerName(fmt.Sprintf("s%d.org", i)), liar: i >= hosts-liars,
-			nowMS: simStart + sim.rand.Int64N(5000), passOn: make(map[matrix.EventID]bool), returned: make(map[matrix.RoomID]bool),
+			nowMS: simStart + sim.rand.Int64N(5000), returned: make(map[matrix.RoomID]bool),
 			seen: make(map[matrix.EventID]simSeen), out: make(map[*simHost]*simQueue), roots: make(map[string][]matrix.ServerName),
 		}
 		key, err := signing.NewKey("ed25519:a", slices.Repeat([]byte{byte(i)}, 32))
@@ -264,13 +271,17 @@ func (sim *simulation) happen() {
 			sim.commit(h)
 		}
 	case n < 980:
-		sim.adopt(h)
+		sim.takeUp(h)
 	case n < 984:
 		sim.part()
 	case n < 988:
 		sim.sweep(h)
 	case n < 993:
 		sim.startOrCrash(h)
+	case n < 995:
+		if len(sim.net.calls) > 0 {
+			sim.giveUp(pick(sim, sim.net.calls))
+		}
 	default:
 		sim.backfill(h)
 	}
@@ -325,6 +336,7 @@ func (sim *simulation) crash(h *simHost) {
 
 // drain lets happen all that is under way, and what follows from it, with nothing lost.
 func (sim *simulation) drain() {
+	defer sim.mustRest()
 	for i := 0; len(sim.failures) == 0; i++ {
 		if i > 10_000 {
 			sim.failf("there is no end to what happens")
@@ -334,8 +346,12 @@ func (sim *simulation) drain() {
 		for _, h := range sim.hosts {
 			moved = sim.drainHost(h) || moved
 		}
-		for len(sim.net.calls) > 0 && !sim.net.calls[0].waiting() {
-			sim.carry(sim.net.calls[0])
+		for {
+			i := slices.IndexFunc(sim.net.calls, func(c *simCall) bool { return !c.waiting() })
+			if i < 0 {
+				break
+			}
+			sim.carry(sim.net.calls[i])
 			moved = true
 		}
 		if len(sim.net.mail) > 0 {
@@ -345,6 +361,13 @@ func (sim *simulation) drain() {
 		if !moved {
 			return
 		}
+	}
+}
+
+// mustRest: when all has happened that could, nobody waits for anything.
+func (sim *simulation) mustRest() {
+	if n := len(sim.net.calls); n > 0 && len(sim.failures) == 0 {
+		sim.failf("%d requests wait for ever, the first is %s of %s to %s", n, sim.net.calls[0].what, sim.net.calls[0].from.host, sim.net.calls[0].to)
 	}
 }
 
@@ -360,7 +383,7 @@ func (sim *simulation) drainHost(h *simHost) (moved bool) {
 		h.take(room)
 		moved = true
 	}
-	return h.post() || sim.adopt(h) || moved
+	return h.post() || sim.takeUp(h) || moved
 }
 
 // end stops all hosts.
