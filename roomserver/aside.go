@@ -1,6 +1,7 @@
 package roomserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -59,7 +60,9 @@ func (s *Server) asideWrite(ctx context.Context, in aside) (w rooms.SetAside, er
 		w.NewRoom = true
 		room = rooms.Room{Num: s.db.NextNumber(), ID: ev.RoomID, Version: ev.Version}
 	case room.Version != ev.Version:
-		return w, matrix.Errorf(matrix.InvalidParam, "%s has version %s", ev.RoomID, room.Version.ID)
+		if room, err = s.otherVersion(ctx, room, ev); err != nil {
+			return w, err
+		}
 	}
 	w.Room = room
 	if w.Event, w.Known, err = rooms.EventByID(ctx, s.db, room, ev.ID); err != nil {
@@ -267,6 +270,29 @@ func (s *Server) beginAnew(ctx context.Context, room rooms.Room) (rooms.Room, er
 	}
 	s.known.add(room.ID, room, 1)
 	return room, nil
+}
+
+// otherVersion takes up a room under the version of an event, in the place of the one that it was first told of with:
+// either may be false. What was told before is forgotten, so that is not done if this server has been in the room, or if
+// the invite or knock of somebody else would be lost with it: then others would undo with a false invite what a true one
+// has done.
+func (s *Server) otherVersion(ctx context.Context, room rooms.Room, ev *event.Event) (rooms.Room, error) {
+	refused := matrix.Errorf(matrix.InvalidParam, "%s has version %s", ev.RoomID, room.Version.ID)
+	if m := ev.Membership(); m != event.Invite && m != event.Knock {
+		return room, refused
+	}
+	_, lived, err := rooms.HeadOf(ctx, s.db, room.Num)
+	if err != nil || lived {
+		return room, cmp.Or(err, error(refused))
+	}
+	standing, err := rooms.MembersOf(ctx, s.db, room.Num, event.Invite, event.Knock)
+	if err != nil {
+		return room, fmt.Errorf("find who is invited to %s: %w", room.ID, err)
+	}
+	if slices.ContainsFunc(standing, func(m rooms.Membership) bool { return m.User != ev.Target() }) {
+		return room, refused
+	}
+	return s.beginAnew(ctx, rooms.Room{Num: room.Num, ID: room.ID, Version: ev.Version})
 }
 
 // MemberContent makes the content of the event by which a user of this server comes or goes.

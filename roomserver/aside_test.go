@@ -183,6 +183,67 @@ func TestReceiveInviteIntoOwnRoom(t *testing.T) {
 	}
 }
 
+// A true invite is taken after a false one, unless that would take somebody else's from them.
+func TestTrueInviteAfterAFalseOne(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		host, guest, evil := newSite(t, "host.org"), siteOn(t, "guest.org", db), newSite(t, "evil.org")
+		room := host.create(roomserver.CreateRoom{Preset: "private_chat", Version: "10"})
+		lie := func(name string) *event.Event {
+			t.Helper()
+			v, _ := event.VersionOf("1")
+			target := string(guest.user(name))
+			ev, err := event.Build(v, event.Proto{
+				Type: event.TypeMember, StateKey: &target, Sender: evil.user("mallory"), RoomID: room,
+				Content: []byte(`{"membership":"invite"}`), Depth: 5, OriginServerTS: 1,
+			}, evil.name, evil.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ev
+		}
+		receive := func(ev *event.Event, want matrix.ErrorCode) {
+			t.Helper()
+			if _, err := guest.ReceiveInvite(background, ev, nil); matrix.CodeOf(err) != want {
+				t.Fatalf("got %v, want %q", err, want)
+			}
+		}
+		inviter := func(name string) matrix.UserID {
+			t.Helper()
+			standing, err := guest.Standing(background, guest.user(name), room)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return standing.Inviter
+		}
+		receive(lie("bob"), "")
+		receive(host.draft(guest, room, "bob").Event, "")
+		if got := mustRoom(t, guest, room).Version.ID; got != "10" || inviter("bob") != host.user("alice") {
+			t.Errorf("version %s, bob invited by %s: want 10 and alice", got, inviter("bob"))
+		}
+		receive(lie("alice"), matrix.InvalidParam)
+		if got := inviter("bob"); got != host.user("alice") {
+			t.Errorf("after a false invite of another bob is invited by %q, want alice", got)
+		}
+		// Who is rid of a false invite is in nobody's way.
+		if err := guest.Left(background, guest.user("bob"), room, nil); err != nil {
+			t.Fatal(err)
+		}
+		receive(lie("alice"), "")
+		receive(host.draft(guest, room, "bob").Event, matrix.InvalidParam)
+		if err := guest.Left(background, guest.user("alice"), room, nil); err != nil {
+			t.Fatal(err)
+		}
+		invite := host.draft(guest, room, "bob").Event
+		receive(invite, "")
+		if err := host.InviteSigned(background, invite); err != nil {
+			t.Fatal(err)
+		}
+		if err := guest.adopt(host, room, "bob"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Who says false things of a room's version cannot keep us out of it.
 func TestFalseInviteDoesNotPoisonRoom(t *testing.T) {
 	host, guest, evil := newSite(t, "host.org"), newSite(t, "guest.org"), newSite(t, "evil.org")
