@@ -66,7 +66,7 @@ func (b *builder) changed(ctx context.Context, p stretch, t timeline) ([]*rooms.
 	}
 	start := end
 	if !b.req.stateAfter && t.from != 0 {
-		if start, err = b.stateAt(ctx, p, t.from-1); err != nil {
+		if start, err = b.startOf(ctx, p, t); err != nil {
 			return nil, err
 		}
 	}
@@ -131,6 +131,16 @@ func (b *builder) stateAt(ctx context.Context, p stretch, at storage.Position) (
 	return b.api.Rooms.StateAt(p.v.Room, root), nil
 }
 
+// startOf returns the state of a room at the start of a timeline. A room that came to this server with the first of the
+// events has no earlier state here than the one before that.
+func (b *builder) startOf(ctx context.Context, p stretch, t timeline) (roomserver.State, error) {
+	state, err := b.stateAt(ctx, p, t.from-1)
+	if err == nil && state.Root() == 0 {
+		state = b.api.Rooms.StateAt(p.v.Room, t.events[0].StateBefore)
+	}
+	return state, err
+}
+
 // withSenders adds to changed those members that the client needs to show the
 // timeline, and its user if the state is whole. Members that changed stay in it,
 // whoever they are: a client that knows them must learn of it.
@@ -152,11 +162,13 @@ func (b *builder) withSenders(ctx context.Context, p stretch, t timeline, change
 	if len(wanted) == 0 {
 		return changed, nil
 	}
-	at := p.span.UpTo
+	var state roomserver.State
+	var err error
 	if !b.req.stateAfter && t.from != 0 {
-		at = t.from - 1
+		state, err = b.startOf(ctx, p, t)
+	} else {
+		state, err = b.stateAt(ctx, p, p.span.UpTo)
 	}
-	state, err := b.stateAt(ctx, p, at)
 	if err != nil {
 		return nil, err
 	}
