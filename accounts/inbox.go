@@ -12,11 +12,10 @@ import (
 // ToDeviceMessage is a message that waits for a device.
 type ToDeviceMessage = users.ToDeviceMessage
 
-// Inbox returns the messages that came for the requester's device after one position of the log, up to and with
-// another, oldest first, at most limit.
+// Inbox returns the messages that came for the requester's device in a span of the log, oldest first, at most limit.
 // https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
-func (a *Accounts) Inbox(ctx context.Context, who matrix.Requester, after, upTo storage.Position, limit int) ([]ToDeviceMessage, error) {
-	return users.ToDevice(ctx, a.db, addressOf(who), users.Span{After: after, UpTo: upTo}, limit)
+func (a *Accounts) Inbox(ctx context.Context, who matrix.Requester, span users.Span, limit int) ([]ToDeviceMessage, error) {
+	return users.ToDevice(ctx, a.db, addressOf(who), span, limit)
 }
 
 // EmptyInbox removes the messages for the requester's device up to a position: the device has them. It only writes if

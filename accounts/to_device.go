@@ -19,6 +19,7 @@ import (
 const (
 	maxToDeviceMessages = 5000     // of a request or an EDU, an asterisk counted as the devices that it stands for
 	maxToDeviceStored   = 16 << 20 // bytes of these
+	maxToDeviceServers  = 500      // others, of a request: each is sent a transaction
 	maxToDeviceContent  = 64 << 10 // bytes of one, from a client
 	maxToDeviceType     = 255      // bytes
 
@@ -103,6 +104,9 @@ func (a *Accounts) sortMessages(all DeviceMessages) (ours DeviceMessages, theirs
 				into = DeviceMessages{}
 				theirs[s] = into
 			}
+			if len(theirs) > maxToDeviceServers {
+				return nil, nil, errTooManyServers
+			}
 		}
 		if into[user], err = checkMessages(byDevice, mode); err != nil {
 			return nil, nil, err
@@ -113,6 +117,7 @@ func (a *Accounts) sortMessages(all DeviceMessages) (ours DeviceMessages, theirs
 
 var (
 	errTooManyMessages = matrix.Errorf(matrix.TooLarge, "more than %d messages at once", maxToDeviceMessages)
+	errTooManyServers  = matrix.Errorf(matrix.TooLarge, "messages for more than %d servers at once", maxToDeviceServers)
 	errTooLargeTotal   = matrix.Errorf(matrix.TooLarge, "the messages take more than %d bytes", maxToDeviceStored)
 )
 

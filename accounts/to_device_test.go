@@ -56,7 +56,7 @@ func requester(user matrix.UserID, device matrix.DeviceID) matrix.Requester {
 // wantInbox fails unless these contents wait for a device.
 func (w *world) wantInbox(what string, who matrix.Requester, want ...string) {
 	w.t.Helper()
-	list, err := w.Inbox(w.ctx, who, 0, w.db.Position(), 1000)
+	list, err := w.Inbox(w.ctx, who, users.Span{UpTo: w.db.Position()}, 1000)
 	wantCode(w.t, what, err, "")
 	var got []string
 	for _, m := range list {
@@ -191,6 +191,10 @@ func TestSendToDeviceRefusals(t *testing.T) {
 	for i := range maxToDeviceMessages + 1 {
 		many[matrix.UserID(fmt.Sprintf("@u%d:example.org", i))] = map[matrix.DeviceID]json.RawMessage{"D": json.RawMessage(`{}`)}
 	}
+	scattered := DeviceMessages{}
+	for i := range maxToDeviceServers + 1 {
+		scattered[matrix.UserID(fmt.Sprintf("@u:s%d.example", i))] = map[matrix.DeviceID]json.RawMessage{"D": json.RawMessage(`{}`)}
+	}
 	large := `{"@bob:example.org":{"B":{"x":"` + strings.Repeat("y", maxToDeviceContent) + `"}}}`
 	for _, c := range []struct {
 		what string
@@ -207,6 +211,7 @@ func TestSendToDeviceRefusals(t *testing.T) {
 		{"what cannot be signed", "m.x", messages(t, `{"@c:far.example":{"C":{"f":0.5}}}`), matrix.BadJSON},
 		{"large", "m.x", messages(t, large), matrix.TooLarge},
 		{"many", "m.x", many, matrix.TooLarge},
+		{"for many servers", "m.x", scattered, matrix.TooLarge},
 	} {
 		before := w.db.Position()
 		err := w.SendToDevice(w.ctx, requester(alice, "A"), ToDevice{Type: c.typ, TxnID: "1", Messages: c.all})
@@ -322,13 +327,13 @@ func TestInboxIsEmptied(t *testing.T) {
 			wantCode(w.t, text, w.SendToDevice(w.ctx, requester(bob, "B1"), ToDevice{Type: "m.x", TxnID: fmt.Sprint(i), Messages: messages(w.t, text)}), "")
 		}
 		who := requester(bob, "B1")
-		list, err := w.Inbox(w.ctx, who, 0, w.db.Position(), 2)
+		list, err := w.Inbox(w.ctx, who, users.Span{UpTo: w.db.Position()}, 2)
 		if err != nil || len(list) != 2 {
 			w.t.Fatalf("the first two: got %v, %v", list, err)
 		}
 		wantCode(w.t, "empty", w.EmptyInbox(w.ctx, who, list[1].Position), "")
 		w.wantInbox("the rest", who, `@bob:example.org m.x {"n":2}`)
-		rest, err := w.Inbox(w.ctx, requester(bob, "B2"), 0, w.db.Position(), 9)
+		rest, err := w.Inbox(w.ctx, requester(bob, "B2"), users.Span{UpTo: w.db.Position()}, 9)
 		if err != nil || len(rest) != 3 {
 			w.t.Errorf("another device: got %v, %v, want all three", rest, err)
 		}
@@ -348,7 +353,7 @@ func TestKnownToDeviceEnds(t *testing.T) {
 			w.clock.Advance(c.pass)
 			wantCode(w.t, "forget", w.forgetKnown(w.ctx), "")
 			wantCode(w.t, "send", w.SendToDevice(w.ctx, requester(bob, "B"), in), "")
-			list, err := w.Inbox(w.ctx, requester(bob, "B"), 0, w.db.Position(), 9)
+			list, err := w.Inbox(w.ctx, requester(bob, "B"), users.Span{UpTo: w.db.Position()}, 9)
 			if err != nil || len(list) != c.want {
 				w.t.Errorf("after %v: got %d messages, %v, want %d", c.pass, len(list), err, c.want)
 			}

@@ -8,7 +8,8 @@ import (
 )
 
 // OweEDU owes an EDU to servers, each of which gets it at least once, whatever happens meanwhile. To be committed
-// together with what it tells of. The news is of the kind NewsServer, with the OweEDU as its value.
+// together with what it tells of. The news is of the kind NewsServer, with the OweEDU as its value, but for the content,
+// which would stay in memory.
 type OweEDU struct {
 	Servers []matrix.ServerName
 	Type    string
@@ -31,7 +32,9 @@ func (w OweEDU) Rows(it *storage.Item) {
 	if len(w.Servers) == 0 {
 		return
 	}
-	at := it.News(storage.News{Kind: storage.NewsServer, Value: w})
+	brief := w
+	brief.Content = nil
+	at := it.News(storage.News{Kind: storage.NewsServer, Value: brief})
 	for _, s := range w.Servers {
 		it.Insert(edusTable, s, w.Type+" "+w.Key, at, w.Type, string(w.Content), w.NowMS)
 	}
