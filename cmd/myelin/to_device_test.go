@@ -81,6 +81,7 @@ func (m *mail) arrive(t *testing.T) {
 // TestFederationToDevicePartition: what is sent to devices while their server is away waits for it, also over a restart of
 // the server that sends.
 func TestFederationToDevicePartition(t *testing.T) {
+	t.Parallel()
 	eachMix(t, 3, func(t *testing.T, f *fleet) {
 		m := newMail(t, f)
 		ctx, cancel := context.WithTimeout(t.Context(), settleTime)
@@ -112,6 +113,7 @@ func TestFederationToDevicePartition(t *testing.T) {
 
 // TestFederationToDeviceKill9 kills servers while all of them send messages to devices, and clients fetch them.
 func TestFederationToDeviceKill9(t *testing.T) {
+	t.Parallel()
 	eachMix(t, 3, func(t *testing.T, f *fleet) {
 		dice := crashDice(t)
 		m := newMail(t, f)
