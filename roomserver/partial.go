@@ -184,6 +184,38 @@ func (s *Server) AwaitMembers(ctx context.Context, room rooms.Room) error {
 
 var errPartial = matrix.Errorf(matrix.UnableDueToPartialState, "the members of the room are still being fetched").WithStatus(503)
 
+// MayBeIn says whether a server has a user in a room: for certain, or, in a partial room, because it had one when this
+// server came in.
+func (s *Server) MayBeIn(ctx context.Context, room rooms.Room, server matrix.ServerName) (bool, error) {
+	in, err := rooms.HasJoined(ctx, s.db, room.Num, server)
+	if err == nil && !in {
+		var join rooms.PartialJoin
+		join, _, err = rooms.PartialOf(ctx, s.db, room.Num)
+		in = slices.Contains(join.Servers, server)
+	}
+	if err != nil {
+		err = fmt.Errorf("find out whether %s is in %s: %w", server, room.ID, err)
+	}
+	return in, err
+}
+
+// MayBeJoined says whether a user is in a room: for certain, or, of one whom nobody knows here yet, whether its server was in
+// the room when this server came in.
+func (s *Server) MayBeJoined(ctx context.Context, room rooms.Room, user matrix.UserID) (bool, error) {
+	m, found, err := rooms.MembershipOf(ctx, s.db, room.Num, user)
+	if err != nil {
+		return false, fmt.Errorf("find the membership of %s in %s: %w", user, room.ID, err)
+	}
+	if found || s.isLocal(user) {
+		return m.Membership == event.Join, nil
+	}
+	join, _, err := rooms.PartialOf(ctx, s.db, room.Num)
+	if err != nil {
+		return false, fmt.Errorf("find out whether %s is partial: %w", room.ID, err)
+	}
+	return slices.Contains(join.Servers, user.Server()), nil
+}
+
 // refusePartial refuses other servers what this one could not answer for yet.
 func (s *Server) refusePartial(ctx context.Context, room rooms.Room) error {
 	partial, err := s.IsPartial(ctx, room)

@@ -83,12 +83,12 @@ func byGraph(events []*rooms.Event) []*rooms.Event {
 
 // standOn makes a state the current one, without telling anybody.
 func (st *step) standOn(ctx context.Context, tree statetree.Tree) error {
-	kept, err := st.knownIn(ctx, tree, []event.Key{createKey, powerKey, joinRulesKey})
+	kept, err := st.knownIn(ctx, tree, keptKeys)
 	if err != nil {
 		return err
 	}
-	st.tip.state, st.tip.create, st.tip.power, st.tip.joinRules = tree, kept[0], kept[1], kept[2]
-	st.tip.parseLevels(st.room.Version)
+	st.tip.state = tree
+	st.tip.keepAll(st.room.Version, kept)
 	return nil
 }
 

@@ -161,6 +161,11 @@ func TestPartialJoin(t *testing.T) {
 		if got, err := now.Cited(ctx, []*rooms.Event{w.stored(said)}, key, memberOf("member0")); err != nil || got[0] == nil || got[0].Target() != said.Sender || got[1] != nil {
 			t.Errorf("the sender of a message: got %v, %v; want its member event alone", got, err)
 		}
+		for name, want := range map[string]bool{"member0:elsewhere.org": true, "member2:elsewhere.org": false, "who:third.org": false, "nobody": false} {
+			if got, err := w.s.MayBeJoined(ctx, w.room, user(name)); got != want || err != nil {
+				t.Errorf("may %s be joined: got %v, %v; want %v", name, got, err, want)
+			}
+		}
 		at := w.db.Position()
 		select {
 		case got := <-waited:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -55,9 +54,7 @@ func (s *Server) policyServer(ctx context.Context, room rooms.Room, named *rooms
 	if p, inUse = policyOf(named); !inUse {
 		return p, false, nil
 	}
-	if inUse, err = rooms.HasJoined(ctx, s.db, room.Num, p.Name); err != nil {
-		err = fmt.Errorf("find the policy server of %s: %w", room.ID, err)
-	}
+	inUse, err = s.MayBeIn(ctx, room, p.Name)
 	return p, inUse, err
 }
 

@@ -1,6 +1,7 @@
 package roomserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -40,8 +41,8 @@ func (s *Server) SetReceipt(ctx context.Context, by matrix.Requester, in SetRece
 	if err != nil {
 		return notThere(in.Room, err)
 	}
-	if err := s.mustBeJoined(ctx, by.User, room); err != nil {
-		return err
+	if joined, err := s.MayBeJoined(ctx, room, by.User); err != nil || !joined {
+		return cmp.Or(err, error(matrix.Errorf(matrix.Forbidden, "%s is not in %s", by.User, room.ID)))
 	}
 	receipt := rooms.Receipt{
 		RoomNum: room.Num, User: by.User, Type: in.Type, Thread: in.Thread,

@@ -59,6 +59,15 @@ var (
 	joinRulesKey = event.Key{Type: event.TypeJoinRules}
 )
 
+// keptKeys are the places of the state events that a tip holds parsed.
+var keptKeys = []event.Key{createKey, powerKey, joinRulesKey, policyKey}
+
+// keepAll takes up what a state has at keptKeys.
+func (t *tip) keepAll(v *event.Version, kept []*rooms.Event) {
+	t.create, t.power, t.joinRules, t.policy = kept[0], kept[1], kept[2], kept[3]
+	t.parseLevels(v)
+}
+
 // loadTip reads a room as its last commit left it.
 func (s *Server) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 	head, found, err := rooms.HeadOf(ctx, s.db, room.Num)
@@ -77,12 +86,11 @@ func (s *Server) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 	for _, ev := range extremities {
 		t.extremities = append(t.extremities, storedPlaced(ev))
 	}
-	kept, err := s.stateEvents(ctx, from, t.state, []event.Key{createKey, powerKey, joinRulesKey, policyKey})
+	kept, err := s.stateEvents(ctx, from, t.state, keptKeys)
 	if err != nil {
 		return nil, err
 	}
-	t.create, t.power, t.joinRules, t.policy = kept[0], kept[1], kept[2], kept[3]
-	t.parseLevels(room.Version)
+	t.keepAll(room.Version, kept)
 	if t.listed, err = rooms.IsPublished(ctx, s.db, room.Num); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
 	}

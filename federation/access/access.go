@@ -6,9 +6,7 @@ package access
 
 import (
 	"context"
-	"slices"
 
-	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage"
@@ -39,12 +37,7 @@ func (a *Access) MayBeJoined(ctx context.Context, id matrix.RoomID, user matrix.
 	if err != nil {
 		return false, err
 	}
-	m, found, err := rooms.MembershipOf(ctx, a.db, room.Num, user)
-	if err != nil || found {
-		return m.Membership == event.Join, err
-	}
-	partial, is, err := rooms.PartialOf(ctx, a.db, room.Num)
-	return is && slices.Contains(partial.Servers, user.Server()), err
+	return a.rooms.MayBeJoined(ctx, room, user)
 }
 
 // IsKnown says whether a user of any server is joined to some room of this one.

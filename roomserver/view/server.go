@@ -2,7 +2,6 @@ package view
 
 import (
 	"context"
-	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
@@ -51,22 +50,14 @@ func OpenServer(ctx context.Context, server *roomserver.Server, q storage.Querie
 	if err != nil {
 		return nil, err
 	}
-	present, err := rooms.HasJoined(ctx, q, room.Num, in.Server)
-	if err != nil {
-		return nil, err
-	}
-	v := &ServerViewer{Room: room, Of: in.Server, server: server, q: q, memo: map[statetree.NodeID]presence{}}
-	if present {
-		return v, nil
-	}
-	partial, _, err := rooms.PartialOf(ctx, q, room.Num)
-	if err == nil && !slices.Contains(partial.Servers, in.Server) {
+	present, err := server.MayBeIn(ctx, room, in.Server)
+	if err == nil && !present {
 		err = serverNotIn(in)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return v, nil
+	return &ServerViewer{Room: room, Of: in.Server, server: server, q: q, memo: map[statetree.NodeID]presence{}}, nil
 }
 
 // ServerIn names a server and a room.
