@@ -51,7 +51,7 @@ func assemble(p parts) assembled {
 		inbox: inbox.New(inbox.Settings{
 			DB: p.db, Receive: p.rooms.Receive, SetReceipt: p.rooms.SetReceipt, Now: p.now, Log: p.log,
 		}),
-		network: network.New(network.Settings{Rooms: p.rooms, Remote: p.remote, Key: p.key, Now: p.now}),
+		network: network.New(network.Settings{Rooms: p.rooms, Remote: p.remote, Key: p.key, Now: p.now, Log: p.log}),
 	}
 	out.API = federation.API{
 		Query: query.New(query.Settings{

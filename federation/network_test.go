@@ -117,8 +117,21 @@ type house struct {
 	door     *listener
 
 	mu     sync.Mutex
+	passed time.Duration                         // as the network has it
 	tamper func(path string, body []byte) []byte // with what it answers; nil: not
 	asked  []string                              // method and path of requests about memberships
+}
+
+func (h *house) clock() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Now().Add(h.passed)
+}
+
+func (h *house) pass(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.passed += d
 }
 
 func (w *town) house(name matrix.ServerName) *house {
@@ -161,7 +174,7 @@ func (w *town) houseOn(name matrix.ServerName, db *storage.DB) *house {
 	check()
 	api := assemble(parts{
 		db: db, accounts: h.accounts, rooms: h.rooms, ephemeral: eph, invites: h.rooms, remote: h.remote, key: h.key,
-		gate: &peerapi.Gate{Ring: h.ring, Client: client}, now: time.Now, log: quiet,
+		gate: &peerapi.Gate{Ring: h.ring, Client: client}, now: h.clock, log: quiet,
 	})
 	h.network = api.network
 	h.door = w.settle(string(name), h.watched(httpapi.New(httpapi.Settings{
@@ -179,6 +192,9 @@ func (w *town) houseOn(name matrix.ServerName, db *storage.DB) *house {
 // watched notes what is asked, and lets the test change what is answered.
 func (h *house) watched(to http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if h.door.dead {
+			panic(http.ErrAbortHandler) // over a connection from before
+		}
 		answer := httptest.NewRecorder()
 		to.ServeHTTP(answer, r)
 		body := answer.Body.Bytes()
@@ -467,6 +483,34 @@ func TestNetworkInviteRejected(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 	wantCode(t, "a room nobody has heard of", guest.network.Leave(t.Context(), guest.as("alice"), "!none:far.example", ""), matrix.Forbidden)
+	// When the host is back, it is told.
+	tell := func(later time.Duration) {
+		t.Helper()
+		guest.pass(later)
+		if err := guest.network.TellLeaves(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell(0)
+	wantMember(t, "nobody could be told", host.member(room, guest.user("alice")), event.Invite)
+	host.door.dead = false
+	tell(0)
+	wantMember(t, "told", host.member(room, guest.user("alice")), event.Leave)
+	if unheard, err := guest.rooms.UnheardLeaves(t.Context()); err != nil || len(unheard) != 0 {
+		t.Errorf("unheard after that: %v, %v", unheard, err)
+	}
+	// Who is invited again before that has nothing to tell any more, and what nobody hears is given up.
+	if err := host.invite(room, guest.user("alice")); err != nil {
+		t.Fatal(err)
+	}
+	host.door.dead = true
+	if err := guest.network.Leave(t.Context(), guest.as("alice"), room, ""); err != nil {
+		t.Fatal(err)
+	}
+	tell(15 * 24 * time.Hour)
+	if unheard, err := guest.rooms.UnheardLeaves(t.Context()); err != nil || len(unheard) != 0 {
+		t.Errorf("unheard after two weeks: %v, %v", unheard, err)
+	}
 	// Another invite brings the room back.
 	host.door.dead = false
 	if err := host.invite(room, guest.user("bob")); err != nil {

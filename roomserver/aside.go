@@ -21,7 +21,8 @@ import (
 // An aside is a membership event of a user of this server in a room that this server is not in.
 type aside struct {
 	event    *event.Event
-	stripped []byte // of an invite or a knock
+	stripped []byte              // of an invite or a knock
+	unheard  []matrix.ServerName // of a leave of which these servers of the room are still to hear
 }
 
 // setAside stores an aside and tells the user, unless this server is in the room, which then has an owner whose business
@@ -79,6 +80,9 @@ func (s *Server) asideWrite(ctx context.Context, in aside) (w rooms.SetAside, er
 	w.Membership = rooms.Membership{
 		RoomNum: room.Num, Room: room.ID, User: ev.Target(), Membership: ev.Membership(), EventNum: w.Event.Num,
 		Stripped: in.stripped,
+	}
+	if len(in.unheard) > 0 {
+		w.Unheard = &rooms.UnheardLeave{Room: room, User: ev.Target(), Servers: in.unheard, SinceMS: s.now().UnixMilli()}
 	}
 	return w, nil
 }
@@ -198,8 +202,9 @@ func sendersIn(stripped []byte) []matrix.ServerName {
 
 // Left stores that a user of this server has left a room that this server is not in: an invite was rejected, a knock
 // taken back. The leave is the one that a resident server has taken; nil if none could be reached: the user is rid of
-// the invite all the same.
+// the invite all the same, and UnheardLeaves has it until one has heard of it.
 func (s *Server) Left(ctx context.Context, user matrix.UserID, id matrix.RoomID, leave *event.Event) error {
+	var unheard []matrix.ServerName
 	if leave == nil {
 		before, err := s.Standing(ctx, user, id)
 		if err != nil {
@@ -211,8 +216,9 @@ func (s *Server) Left(ctx context.Context, user matrix.UserID, id matrix.RoomID,
 		if leave, err = s.lonelyLeave(before.invite); err != nil {
 			return err
 		}
+		unheard = append([]matrix.ServerName{before.Inviter.Server()}, before.Servers...)
 	}
-	_, err := s.setAside(ctx, aside{event: leave})
+	_, err := s.setAside(ctx, aside{event: leave, unheard: unheard})
 	return err
 }
 

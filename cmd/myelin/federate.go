@@ -72,7 +72,7 @@ func (p *parts) joinNetwork(context.Context) error {
 	if o == nil {
 		return nil
 	}
-	o.network = network.New(network.Settings{Rooms: p.rooms, Remote: o.ask, Key: p.key, Now: time.Now})
+	o.network = network.New(network.Settings{Rooms: p.rooms, Remote: o.ask, Key: p.key, Now: time.Now, Log: p.log})
 	o.inbox = inbox.New(inbox.Settings{
 		DB: p.db, Receive: p.rooms.Receive, SetReceipt: p.rooms.SetReceipt, Now: time.Now, Log: p.log,
 	})
@@ -157,7 +157,7 @@ func (o *others) running() stage {
 	if o == nil {
 		return nil
 	}
-	return stage{o.inbox.Run, o.outbox.Run, o.herald.Run, o.devices.Run}
+	return stage{o.inbox.Run, o.outbox.Run, o.herald.Run, o.devices.Run, o.network.Run}
 }
 
 // collectors are the counts that tell how it goes with other servers.

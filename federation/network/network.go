@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ type Settings struct {
 	Remote *remote.Client
 	Key    signing.Key // of this server
 	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Network is what clients want of rooms, users and directories that may be of other servers: the clientapi.Network of
@@ -31,12 +33,13 @@ type Network struct {
 	remote *remote.Client
 	key    signing.Key
 	now    func() time.Time
+	log    *slog.Logger
 	turns  turns
 }
 
 // New returns a Network.
 func New(s Settings) *Network {
-	return &Network{rooms: s.Rooms, remote: s.Remote, key: s.Key, now: s.Now}
+	return &Network{rooms: s.Rooms, remote: s.Remote, key: s.Key, now: s.Now, log: s.Log}
 }
 
 const (

@@ -13,6 +13,7 @@ type SetAside struct {
 	Event      *Event
 	Known      bool // the event is stored already
 	Membership Membership
+	Unheard    *UnheardLeave // of a leave that no server of the room has heard of; nil else
 }
 
 // Rows implements storage.Write. The news is of kind NewsInvite, as for every change of a user's rooms that is no event
@@ -24,6 +25,9 @@ func (w SetAside) Rows(it *storage.Item) {
 	if !w.Known {
 		e := NewEvent{Event: w.Event}
 		e.rows(it, nil, nil)
+	}
+	if w.Unheard != nil {
+		w.Unheard.rows(it)
 	}
 	m := w.Membership
 	m.rows(it, it.News(storage.News{Kind: storage.NewsInvite, Room: m.Room, User: m.User, Value: m}))
@@ -41,7 +45,7 @@ func (w BeginAnew) Rows(it *storage.Item) {
 		UPDATE rooms SET version = $2
 		WHERE room_num = $1 AND NOT EXISTS (SELECT room_num FROM room_heads WHERE room_num = $1)`,
 		w.Room.Num, string(w.Room.Version.ID))
-	for _, table := range []string{"events", "state_nodes", "memberships", "membership_history", "pending_redactions"} {
+	for _, table := range []string{"events", "state_nodes", "memberships", "membership_history", "pending_redactions", "unheard_leaves"} {
 		it.Exec(`DELETE FROM `+table+` WHERE room_num = $1`, w.Room.Num)
 	}
 }
