@@ -59,6 +59,9 @@ func TestSimulation(t *testing.T) {
 				t.Parallel()
 				for seed, ok := take(); ok; seed, ok = take() {
 					r := simulate(t, seed, simOptions{actions: simActions})
+					if *simBrief && seed%500 == 0 {
+						fmt.Println("at", seed)
+					}
 					switch {
 					case len(r.failures) == 0:
 					case *simBrief:
