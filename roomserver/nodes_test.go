@@ -13,7 +13,7 @@ import (
 )
 
 // Whatever comes into a room, merged, rejected, late: each state node that is stored is part of a state that an event or
-// the room has had. Nothing is left to be collected.
+// the room has had. There is nothing to collect.
 func TestEveryNodeIsNeeded(t *testing.T) {
 	onWire(t, func(t *testing.T, w *wire) {
 		w.receive(w.powerFork(3, 4)...)
