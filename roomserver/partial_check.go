@@ -142,7 +142,10 @@ func (st *step) judgeAgain(ctx context.Context, ev *rooms.Event) (in arrival, wh
 	case errors.As(why, &rejection):
 		in.kind = rooms.Rejected
 	case !st.server.isLocal(ev.Sender):
-		if why, err = st.softFails(ctx, ev.Event, in.before); why != nil {
+		if why, err = st.softFails(ctx, ev.Event, in.before); why == nil && err == nil {
+			why, err = st.stillUnwanted(ctx, ev)
+		}
+		if why != nil {
 			in.kind = rooms.SoftFailed
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -200,6 +201,19 @@ func (st *step) unwanted(ev *event.Event) error {
 		return nil
 	}
 	return &auth.Rejection{Rule: "policy server", Reason: why}
+}
+
+// stillUnwanted says why an event that was kept out stays so when it is judged anew: it came without the signature of the
+// policy server, or this was refused. It is not asked about again.
+func (st *step) stillUnwanted(ctx context.Context, ev *rooms.Event) (why, err error) {
+	if ev.Kind == rooms.Live {
+		return nil, nil
+	}
+	p, inUse, err := st.server.policyServer(ctx, st.room, st.tip.policy)
+	if err != nil || !inUse || !p.wants(ev.Event) {
+		return nil, err
+	}
+	return &auth.Rejection{Rule: "policy server", Reason: fmt.Sprintf("%s has not signed the event", p.Name)}, nil
 }
 
 // recommendedIn returns an event for a room as its policy server, if it has one, wants it.

@@ -14,6 +14,7 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
 // policyServer is a policy server that a room names, with its key.
@@ -356,6 +357,24 @@ func TestPolicyOfMany(t *testing.T) {
 		}
 		if got := n.Load(); got != 30 {
 			t.Errorf("it was asked %d times about 30 events", got)
+		}
+	})
+}
+
+// Nothing is let in for its members that was kept out for its policy server.
+func TestPartialJoinKeepsUnwanted(t *testing.T) {
+	onPartial(t, func(t *testing.T, w *wire) {
+		p := policyServer{w: w, key: policyKeyOf(t, 1)}
+		w.base = w.set(bobThere, "m.room.policy", p.content(), w.base)
+		w.enterPartly()
+		w.remote.policy = p.sign
+		w.must(roomserver.Accepted, w.say(bobThere, "signed", w.base))
+		w.remote.policy = policyRefuses
+		spam := w.say(bobThere, "spam", w.base)
+		outcome := w.outcomes(spam)
+		w.complete()
+		if got := w.stored(spam); outcome != "s" || got.Kind != rooms.SoftFailed || w.isShown(spam) {
+			t.Errorf("got %q and then kind %d, want it soft-failed for good", outcome, got.Kind)
 		}
 	})
 }
