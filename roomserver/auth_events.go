@@ -149,7 +149,7 @@ func (f *fetch) takeAuth(wanted []matrix.EventID, answer []*event.Event) (found 
 		}
 		delete(byID, id)
 		switch {
-		case f.ours(ev) && f.inBatch[id] == nil && f.hints.events[id] == nil:
+		case f.ours(ev) && f.inBatch[id] == nil && f.here(id) == nil:
 			f.addOutlier(ev)
 			todo = append(todo, ev.AuthEvents...)
 			found = true

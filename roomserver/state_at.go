@@ -339,7 +339,7 @@ func (st *step) addAt(ctx context.Context, ev *event.Event, state statePart) err
 	if err != nil || in.event == nil || in.stored != nil && !in.stored.StateUnknown {
 		return ignoreLacking(err)
 	}
-	if in.stored == nil {
+	if in.stored == nil || in.stored.Kind == rooms.Aside {
 		in.kind = rooms.Outlier
 	} else {
 		in.kind = in.stored.Kind

@@ -56,7 +56,8 @@ type StateRow struct {
 	Accepted bool
 }
 
-// StateRowsByID returns those of the events that are stored, in no order. What is not state is not accepted.
+// StateRowsByID returns those of the events that are stored, in no order. What is not state is not accepted; what was set
+// aside nobody has judged yet, and is left out.
 func StateRowsByID(ctx context.Context, q storage.Querier, roomNum int64, ids []matrix.EventID) ([]StateRow, error) {
 	var found []StateRow
 	set := storage.Set(ids...)
@@ -69,6 +70,6 @@ func StateRowsByID(ctx context.Context, q storage.Querier, roomNum int64, ids []
 		return err
 	}, `
 		SELECT event_id, event_num, type, state_key, auth FROM events
-		WHERE event_id IN (SELECT key FROM json_each($1)) AND room_num = $2`, set, roomNum)
+		WHERE event_id IN (SELECT key FROM json_each($1)) AND room_num = $2 AND kind <> $3`, set, roomNum, int64(Aside))
 	return found, err
 }
