@@ -49,8 +49,7 @@ func (a *API) resolveAlias(ctx context.Context, alias matrix.RoomAlias) (matrix.
 	if alias.Server() != a.rooms.ServerName() {
 		return a.network.Alias(ctx, alias)
 	}
-	room, err := a.rooms.ResolveAlias(ctx, alias)
-	return room, []matrix.ServerName{a.rooms.ServerName()}, err
+	return a.rooms.ResolveAlias(ctx, alias)
 }
 
 type setAliasRequest struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
@@ -14,11 +15,34 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// ResolveAlias returns the room that an alias of this server leads to.
+const (
+	maxAliasServers = 100
+	maxAliasMembers = 2000 // that are looked at for their servers
+)
+
+// ResolveAlias returns the room that an alias of this server leads to, and servers through which it may be entered: this
+// one, and some of those that are in the room, or are said to be while not all members are known here.
 // https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directoryroomroomalias
-func (s *Server) ResolveAlias(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, error) {
+func (s *Server) ResolveAlias(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error) {
 	a, err := s.alias(ctx, alias)
-	return a.Room, err
+	if err != nil {
+		return "", nil, err
+	}
+	joined, err := rooms.JoinedServers(ctx, s.db, a.RoomNum, maxAliasMembers)
+	if err != nil {
+		return "", nil, fmt.Errorf("find the servers in %s: %w", a.Room, err)
+	}
+	partial, _, err := rooms.PartialOf(ctx, s.db, a.RoomNum)
+	if err != nil {
+		return "", nil, fmt.Errorf("find the servers in %s: %w", a.Room, err)
+	}
+	servers := []matrix.ServerName{s.name}
+	for _, server := range append(joined, partial.Servers...) {
+		if len(servers) < maxAliasServers && !slices.Contains(servers, server) {
+			servers = append(servers, server)
+		}
+	}
+	return a.Room, servers, nil
 }
 
 func (s *Server) alias(ctx context.Context, alias matrix.RoomAlias) (rooms.Alias, error) {

@@ -255,7 +255,7 @@ func (p *play) askAliases(room matrix.RoomID, args []string) (string, error) {
 	all, err := p.server.Aliases(p.ctx, as(args[0]), room)
 	var texts []string
 	for _, alias := range all {
-		to, err := p.server.ResolveAlias(p.ctx, alias)
+		to, _, err := p.server.ResolveAlias(p.ctx, alias)
 		if err != nil || to != room {
 			return "", errors.Join(err, fmt.Errorf("%s leads to %s", alias, to))
 		}

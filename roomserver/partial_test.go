@@ -132,6 +132,13 @@ func TestPartialJoin(t *testing.T) {
 		if !w.isPartial() {
 			t.Fatal("the room is not partial")
 		}
+		alias := matrix.RoomAlias(fmt.Sprintf("#large%s:%s", w.room.Version.ID, w.s.ServerName()))
+		if err := w.s.SetAlias(ctx, as("alice"), alias, w.room.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, servers, err := w.s.ResolveAlias(ctx, alias); err != nil || !slices.Contains(servers, elsewhere) {
+			t.Errorf("servers of an alias: got %v, %v; want %s among them", servers, err, elsewhere)
+		}
 		sent, err := w.s.Send(ctx, as("alice"), send(w.room.ID, "hello"))
 		if err != nil {
 			t.Fatal(err)

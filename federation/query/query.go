@@ -2,13 +2,11 @@ package query
 
 import (
 	"context"
-	"slices"
 
 	"github.com/myelin-chat/myelin/federation/peer"
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
 // queryProfile tells what a user of this server shows of itself.
@@ -46,12 +44,6 @@ func (a *API) ourUser(text string) (matrix.UserID, error) {
 	return user, nil
 }
 
-// Limits of what is told of an alias.
-const (
-	maxAliasMembers = 2000 // that are looked at for their servers
-	maxAliasServers = 100
-)
-
 // queryDirectory tells where an alias of this server leads.
 // https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1querydirectory
 func (a *API) queryDirectory(ctx context.Context, c *peer.Call, _ *httpapi.None) (*remote.AliasTarget, error) {
@@ -62,23 +54,9 @@ func (a *API) queryDirectory(ctx context.Context, c *peer.Call, _ *httpapi.None)
 	if alias.Server() != a.name {
 		return nil, matrix.Errorf(matrix.NotFound, "%s is no alias of this server", alias)
 	}
-	id, err := a.rooms.ResolveAlias(ctx, alias)
+	id, servers, err := a.rooms.ResolveAlias(ctx, alias)
 	if err != nil {
 		return nil, err
-	}
-	room, err := a.rooms.Room(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	servers := []matrix.ServerName{a.name}
-	joined, err := rooms.JoinedServers(ctx, a.db, room.Num, maxAliasMembers)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range joined {
-		if len(servers) < maxAliasServers && !slices.Contains(servers, s) {
-			servers = append(servers, s)
-		}
 	}
 	return &remote.AliasTarget{RoomID: id, Servers: servers}, nil
 }
