@@ -25,6 +25,7 @@ func TestFederation(t *testing.T) {
 		}
 		// Of whom nothing was heard before: what was so when the room was joined has to do.
 		t.Run("moment", func(t *testing.T) { moment(t, a.watcher(t, "dora"), b.watcher(t, "emil"), b.name) })
+		t.Run("jump", func(t *testing.T) { jump(t, alice, bob, a) })
 		t.Run("members", func(t *testing.T) { comeAndGo(t, alice, bob, carol) })
 		t.Run("elsewhere", func(t *testing.T) { elsewhere(t, alice, bob, a.name) })
 	})

@@ -159,9 +159,12 @@ func (r reply) text(member string) string {
 	return text
 }
 
-// ask makes a request below /_matrix/client/v3. The error is that there was no answer.
+// ask makes a request, below /_matrix/client/v3 unless the path is whole. The error is that there was no answer.
 func (s session) ask(ctx context.Context, method, path, body string) (r reply, err error) {
-	request, err := http.NewRequestWithContext(ctx, method, s.url+"/_matrix/client/v3"+path, strings.NewReader(body))
+	if !strings.HasPrefix(path, "/_") {
+		path = "/_matrix/client/v3" + path
+	}
+	request, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
 	if err != nil {
 		return r, err
 	}
