@@ -96,3 +96,18 @@ func (s *Server) storeJump(ctx context.Context, f *fetch, over rooms.Order) (boo
 	gained, err := s.storeHistory(ctx, f, at)
 	return gained > 0, err
 }
+
+// maxAheadMS is how far the time that an event carries may be ahead of ours to be believed.
+const maxAheadMS = 60 * 60 * 1000
+
+// keepTime says whether a live event is timely, and then what follows has to be as late. One that claims to be of the future
+// is not, or all that follows would not be.
+func (st *step) keepTime(added *rooms.NewEvent) {
+	if added.Kind != rooms.Live {
+		return
+	}
+	ms := added.OriginServerTS
+	if added.Untimely = ms < st.tip.latestMS || ms > st.nowMS+maxAheadMS; !added.Untimely {
+		st.tip.latestMS = ms
+	}
+}

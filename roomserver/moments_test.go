@@ -2,11 +2,14 @@ package roomserver_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -124,6 +127,42 @@ func TestBackfillAtAsksOn(t *testing.T) {
 		})
 		if !gained || err != nil || w.stored(said[10]) == nil || w.stored(said[11]) != nil {
 			t.Errorf("got %v, %v, want message 10 of another server", gained, err)
+		}
+	})
+}
+
+// Only events that are not timely have their time in the index, and all are found: what claims to be of the future, too, which
+// makes nothing else untimely.
+func TestTimelyEvents(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		ctx := t.Context()
+		say := func(text string, ms int64, prev *event.Event) *event.Event {
+			return w.make(proto{by: bobThere, typ: "m.room.message", content: fmt.Sprintf(`{"body":%q}`, text), prevs: []*event.Event{prev}, ts: ms})
+		}
+		future := say("future", testClock.Now().Add(10*time.Hour).UnixMilli(), w.base)
+		past := say("past", 5, future)
+		after := say("after", 0, past)
+		w.must(roomserver.Accepted, future, past, after)
+		set := settings(t, w.db)
+		set.Key, set.Remote = w.key, w.remote
+		w.s = roomserver.New(set)
+		last := say("last", 0, after)
+		w.must(roomserver.Accepted, last)
+		for _, c := range []struct {
+			at       int64
+			backward bool
+			want     *event.Event
+		}{
+			{0, false, past}, {5, true, past}, {1 << 60, true, future}, {after.OriginServerTS, false, after},
+			{last.OriginServerTS, true, last}, {last.OriginServerTS + 1, false, future}, {last.OriginServerTS - 1, true, after},
+		} {
+			found, err := rooms.ByTime(ctx, w.db, w.room, rooms.TimeQuery{Moment: rooms.Moment{AtMS: c.at, Backward: c.backward}, Limit: 1})
+			if err != nil || len(found) != 1 || found[0].ID != c.want.ID {
+				t.Errorf("at %d, backward %v: got %v, %v; want %s", c.at, c.backward, found, err, c.want.Content)
+			}
+		}
+		if n, _, err := storage.One[int64](ctx, w.db, `SELECT COUNT(*) FROM events WHERE ts IS NOT NULL AND room_num = $1`, w.room.Num); n != 2 || err != nil {
+			t.Errorf("%d events have their time in the index, %v; want those that are not timely", n, err)
 		}
 	})
 }

@@ -275,6 +275,7 @@ func (st *step) newEvent(in arrival) rooms.NewEvent {
 	}
 	added.Lacks, added.Fills, added.Late = in.lacks, in.fills, in.late
 	st.tip.gaps = st.tip.gaps || len(in.lacks) > 0
+	st.keepTime(&added)
 	return added
 }
 

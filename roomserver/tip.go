@@ -26,6 +26,7 @@ type tip struct {
 	power     *rooms.Event // m.room.power_levels; nil if there is none
 	joinRules *rooms.Event // nil if there is none
 	policy    *rooms.Event // m.room.policy; nil if there is none
+	latestMS  int64        // time of the last timely event
 	levels    *auth.PowerLevels
 
 	// pending has the redactions whose target has not come yet. A step that changes it copies it.
@@ -91,6 +92,9 @@ func (s *Server) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 		return nil, err
 	}
 	t.keepAll(room.Version, kept)
+	if t.latestMS, err = rooms.LatestTimely(ctx, s.db, room); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
 	if t.listed, err = rooms.IsPublished(ctx, s.db, room.Num); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
 	}

@@ -95,6 +95,7 @@ type proto struct {
 	prevs    []*event.Event
 	auth     []matrix.EventID
 	depth    int64
+	ts       int64 // 0: now
 }
 
 func (w *wire) make(p proto) *event.Event {
@@ -104,7 +105,9 @@ func (w *wire) make(p proto) *event.Event {
 		Type: p.typ, StateKey: p.stateKey, Sender: user(p.by), RoomID: w.room.ID, Content: []byte(p.content),
 		Redacts: p.redacts, Depth: p.depth,
 	}
-	out.OriginServerTS = testClock.Now().UnixMilli()
+	if out.OriginServerTS = testClock.Now().UnixMilli(); p.ts != 0 {
+		out.OriginServerTS = p.ts
+	}
 	for _, prev := range p.prevs {
 		maps.Copy(before, w.after[prev.ID])
 		out.PrevEvents = append(out.PrevEvents, prev.ID)

@@ -39,6 +39,7 @@ type NewEvent struct {
 	Fills      bool             // earlier ones lack this event
 	Late       bool             // and one of these is in the timeline
 	Then       *Move            // of the current state, after a live event
+	Untimely   bool             // of a live event: its time is before that of an earlier timely one, or not to be believed
 	Arrived    []matrix.EventID // targets that waiting redactions need no longer wait for
 	Listed     int64            // of one to be checked again when the room is whole: its place in that order; 0 of others
 	Again      bool             // it was: if it is live it keeps its place, else it loses it. It is no news
@@ -218,7 +219,7 @@ func (e *NewEvent) found() (before, with, auth any) {
 func (e *NewEvent) rows(it *storage.Item, position, anchor any) {
 	before, with, auth := e.found()
 	var ts any
-	if anchor != nil {
+	if anchor != nil && e.isTimed() {
 		ts = e.OriginServerTS
 	}
 	if e.Known {

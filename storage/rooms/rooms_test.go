@@ -25,6 +25,8 @@ type world struct {
 	t   testing.TB
 	db  *storage.DB
 	key signing.Key
+
+	latestMS map[int64]int64 // by room: of the timely events that timed has stored
 }
 
 func each(t *testing.T, f func(w *world)) {
@@ -36,7 +38,7 @@ func newWorld(t testing.TB, db *storage.DB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t, db, key}
+	return &world{t: t, db: db, key: key, latestMS: map[int64]int64{}}
 }
 
 func (w *world) room(name string) Room {

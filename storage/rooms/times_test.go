@@ -1,7 +1,10 @@
 package rooms
 
 import (
+	"cmp"
 	"fmt"
+	mathrand "math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/myelin-chat/myelin/storage/storagetest"
@@ -13,6 +16,8 @@ func (w *world) timed(room Room, body string, ms int64, at Order) {
 	n := w.eventAt(room, body, ms)
 	if at != (Order{}) {
 		n.Kind, n.Order, n.StateUnknown = Backfilled, at, true
+	} else if n.Untimely = ms < w.latestMS[room.Num]; !n.Untimely {
+		w.latestMS[room.Num] = ms
 	}
 	w.commit(Append{Room: room, Events: []NewEvent{n}})
 }
@@ -79,6 +84,43 @@ func TestByTime(t *testing.T) {
 			}
 			if got != " "+c.want && got+c.want != "" {
 				w.t.Errorf("%d, backward %v, one by one: got %q, want %q", c.ms, c.backward, got, c.want)
+			}
+		}
+	})
+}
+
+// However times and places are mixed, what is found is what a look at all events would find.
+func TestByTimeIsComplete(t *testing.T) {
+	each(t, func(w *world) {
+		random := mathrand.New(mathrand.NewPCG(1, 2))
+		room := w.room("one")
+		w.commit(Append{Room: room, NewRoom: true})
+		for i := range 120 {
+			at := Order{}
+			if i > 0 && random.IntN(4) == 0 {
+				at = Order{Anchor: w.db.Position(), Sub: -int64(i)}
+			}
+			w.timed(room, fmt.Sprint("m", i), int64(i/2+random.IntN(3)*random.IntN(20)-10), at)
+		}
+		all := w.page(room, PageQuery{Limit: 1000})
+		slices.SortStableFunc(all, func(a, b *Event) int { return cmp.Compare(a.OriginServerTS, b.OriginServerTS) })
+		for range 150 {
+			q := TimeQuery{Moment: Moment{AtMS: int64(random.IntN(100) - 15), Backward: random.IntN(2) == 0}, Limit: 1 + random.IntN(9)}
+			if random.IntN(2) == 0 {
+				q.Beyond = all[random.IntN(len(all))]
+			}
+			want := slices.DeleteFunc(slices.Clone(all), func(e *Event) bool {
+				if q.Beyond == nil {
+					return !q.Includes(e.OriginServerTS)
+				}
+				c := cmp.Or(cmp.Compare(e.OriginServerTS, q.Beyond.OriginServerTS), e.Order.Compare(q.Beyond.Order))
+				return c == 0 || q.Backward == (c > 0)
+			})
+			if q.Backward {
+				slices.Reverse(want)
+			}
+			if got, want := w.byTime(room, q), bodies(want[:min(len(want), q.Limit)]); got != want {
+				w.t.Fatalf("%+v: got %q, want %q", q, got, want)
 			}
 		}
 	})
