@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -183,4 +184,38 @@ func TestStagedTwice(t *testing.T) {
 			t.Errorf("got %d rows, want 1", n)
 		}
 	})
+}
+
+// impatient is a context that ends while a commit is waited for, as one does whose time is over.
+type impatient struct {
+	context.Context
+	looks int
+}
+
+func (c *impatient) Done() <-chan struct{} {
+	if c.looks++; c.looks < 2 { // it is queued
+		return nil
+	}
+	over := make(chan struct{})
+	close(over)
+	return over
+}
+
+func (c *impatient) Err() error {
+	if c.looks < 2 {
+		return nil
+	}
+	return context.DeadlineExceeded
+}
+
+// A transaction that is stored after its request was given up goes into its rooms, too: when it comes again it is known.
+func TestStagedTooLate(t *testing.T) {
+	d := newDesk(t, sqlite(t))
+	v, _ := event.VersionOf("11")
+	e := d.message(here)
+	in := Transaction{Origin: them, ID: "1", Answer: []byte(`{}`), Items: []Item{{Room: here, Version: v, Events: []*event.Event{e}}}}
+	_, _ = d.Stage(&impatient{Context: t.Context()}, in)
+	d.run()
+	waitFor(t, "the transaction", func() bool { return d.rows() == 1 })
+	waitFor(t, "its event", func() bool { return d.has(e) })
 }

@@ -63,7 +63,9 @@ func (in *Inbox) Stage(ctx context.Context, t Transaction) (answer []byte, err e
 		Num: in.DB.NextNumber(), Origin: t.Origin, ID: t.ID, ReceivedMS: in.Now().UnixMilli(), Answer: t.Answer, Work: work,
 		Finished: in.takeFinished(),
 	}
-	_, err = in.DB.Commit(ctx, staged)
+	// Waited for whatever becomes of the request: if it was given up and stored all the same, its repeat would be answered,
+	// and its work be done by nobody.
+	_, err = in.DB.Commit(context.WithoutCancel(ctx), staged)
 	if err != nil {
 		in.release(t.Origin, size)
 		in.finish(staged.Finished...)
