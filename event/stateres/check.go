@@ -30,7 +30,7 @@ type place struct {
 const noConflict = -1
 
 func (r *resolution) placeOf(k statetree.Key) place {
-	if i, ok := r.index[k]; ok {
+	if i, ok := r.index.find(k); ok {
 		return place{k, int32(i)}
 	}
 	return place{k, noConflict}

@@ -65,18 +65,17 @@ func (r *resolution) sortConflicts() {
 		return
 	}
 	slices.SortFunc(r.conflicts, byKey)
+	r.index.clear()
 	for i := range r.conflicts {
-		r.index[r.conflicts[i].key] = i
+		r.index.add(r.conflicts[i].key)
 	}
 }
 
 // conflictAt returns the conflict at a key, for whose value the first state
 // speaks until others are heard.
 func (r *resolution) conflictAt(k statetree.Key, first statetree.Value) *conflict {
-	i, ok := r.index[k]
-	if !ok {
-		i = len(r.conflicts)
-		r.index[k] = i
+	i, added := r.index.add(k)
+	if added {
 		const block = 256 // mostly two states disagree
 		if len(r.spare) == 0 {
 			r.spare = make([]candidate, 2*block)
@@ -158,7 +157,7 @@ func (r *resolution) conflicting(yield func(candidate) bool) {
 
 // holders returns the states that hold an event.
 func (r *resolution) holders(ctx context.Context, e Ref) (mask, error) {
-	if i, ok := r.index[e.Key]; ok {
+	if i, ok := r.index.find(e.Key); ok {
 		for _, o := range r.conflicts[i].candidates {
 			if o.num == e.Num {
 				return o.in, nil

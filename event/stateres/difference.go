@@ -12,14 +12,13 @@ import (
 // chain of some states, and not of all. The package comment says how.
 // https://spec.matrix.org/v1.19/rooms/v2/#definitions
 func (r *resolution) difference(ctx context.Context) ([]statetree.Value, error) {
-	w := &chainWalk{r: r, met: make(map[statetree.Value]met)}
+	w := &chainWalk{r: r, index: newIDs[statetree.Value](0)}
 	var todo, difference []statetree.Value
 	below := func(num statetree.Value) error {
 		n, _, err := r.node(ctx, num)
 		for _, a := range n.Auth {
-			if m := w.met[a.Num]; !m.asked {
+			if m := w.at(a.Num); !m.asked {
 				m.asked = true
-				w.met[a.Num] = m
 				todo = append(todo, a.Num)
 			}
 		}
@@ -54,7 +53,8 @@ const pageSize = 32
 // chainWalk finds out which states have an event in their auth chains.
 type chainWalk struct {
 	r      *resolution
-	met    map[statetree.Value]met
+	index  ids[statetree.Value] // of the events met
+	met    []met
 	frames []frame
 	open   []statetree.Value // citing events to be settled, those of the last frame at the end
 	page   [pageSize]Ref
@@ -65,6 +65,15 @@ type met struct {
 	in    mask // the states that have it in their chains; while it is being settled, 0
 	known bool // is settled, or being settled
 	asked bool // is to be settled for its own sake, or was
+}
+
+// at returns what is known of an event, good until the next call.
+func (w *chainWalk) at(num statetree.Value) *met {
+	id, added := w.index.add(num)
+	if added {
+		w.met = append(w.met, met{})
+	}
+	return &w.met[id]
 }
 
 // frame is an event that is being settled.
@@ -80,7 +89,7 @@ type frame struct {
 // an event that cites it, or have such an event in their chains. It goes into
 // depth with a stack of its own, since others decide how deep that is.
 func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error) {
-	if m := w.met[x]; m.known {
+	if m := w.at(x); m.known {
 		return m.in, nil
 	}
 	w.push(x)
@@ -95,7 +104,7 @@ func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error)
 		}
 		done := w.frames[len(w.frames)-1]
 		w.frames = w.frames[:len(w.frames)-1]
-		w.note(done.num, done.in)
+		w.at(done.num).in = done.in
 		if len(w.frames) == 0 {
 			return done.in, nil
 		}
@@ -104,13 +113,8 @@ func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error)
 }
 
 func (w *chainWalk) push(x statetree.Value) {
-	w.note(x, 0)
+	w.at(x).known = true
 	w.frames = append(w.frames, frame{num: x, from: len(w.open)})
-}
-
-// note says in which states' chains an event is.
-func (w *chainWalk) note(x statetree.Value, in mask) {
-	w.met[x] = met{in: in, known: true, asked: w.met[x].asked}
 }
 
 // step goes on settling an event: it returns one that must be settled first,
@@ -120,7 +124,7 @@ func (w *chainWalk) step(ctx context.Context, f *frame) (statetree.Value, error)
 		if len(w.open) > f.from {
 			above := w.open[len(w.open)-1]
 			w.open = w.open[:len(w.open)-1]
-			m := w.met[above]
+			m := w.at(above)
 			if !m.known {
 				return above, nil
 			}
@@ -158,8 +162,8 @@ func (w *chainWalk) read(ctx context.Context, f *frame) error {
 		if f.in == w.r.full {
 			return nil
 		}
-		if m := w.met[above.Num]; m.known {
-			f.in |= m.in
+		if id, met := w.index.find(above.Num); met && w.met[id].known {
+			f.in |= w.met[id].in
 		} else {
 			w.open = append(w.open, above.Num)
 		}

@@ -23,14 +23,13 @@ const (
 
 // held are the events that a merge has loaded.
 type held struct {
-	room  Room
-	byNum map[statetree.Value]*event.Event
-	bytes int
+	room   Room
+	index  ids[statetree.Value] // of the events
+	events []*event.Event
+	bytes  int
 }
 
-func newHeld(room Room) held {
-	return held{room: room, byNum: make(map[statetree.Value]*event.Event)}
-}
+func newHeld(room Room) held { return held{room: room, index: newIDs[statetree.Value](0)} }
 
 // get returns events in the order of their numbers, at most MaxLoad; nil for
 // the number 0. It writes them to buf if they fit.
@@ -43,10 +42,12 @@ func (h *held) get(ctx context.Context, nums []statetree.Value, buf []*event.Eve
 		if num == 0 {
 			continue
 		}
-		if got[i] = h.byNum[num]; got[i] == nil {
-			missing = append(missing, num)
-			at = append(at, i)
+		if id, ok := h.index.find(num); ok {
+			got[i] = h.events[id]
+			continue
 		}
+		missing = append(missing, num)
+		at = append(at, i)
 	}
 	if missing == nil {
 		return got, nil
@@ -68,11 +69,14 @@ func (h *held) get(ctx context.Context, nums []statetree.Value, buf []*event.Eve
 func (h *held) keep(num statetree.Value, ev *event.Event) {
 	size := len(ev.JSON) + eventOverhead
 	if h.bytes+size > maxHeldBytes {
-		clear(h.byNum)
-		h.bytes = 0
+		clear(h.events)
+		h.events, h.bytes = h.events[:0], 0
+		h.index.clear()
 	}
-	h.byNum[num] = ev
-	h.bytes += size
+	if _, added := h.index.add(num); added {
+		h.events = append(h.events, ev)
+		h.bytes += size
+	}
 }
 
 // levelCache keeps power levels parsed, by the create and the power levels

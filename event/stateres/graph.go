@@ -166,14 +166,8 @@ func (g *Graph) source(edge uint32) uint32 {
 	return low + uint32(n) - 1
 }
 
-// home is the slot that a number belongs in. Numbers that follow each other are
-// mostly looked up together, and share a cache line of sixteen slots.
-func (g *Graph) home(num statetree.Value) int {
-	const golden = 0x9e3779b97f4a7c15
-	const line = 16
-	block := uint64(num) / line * golden >> 32
-	return int((block*line + uint64(num)%line) & uint64(len(g.slots)-1))
-}
+// home is the slot that a number belongs in.
+func (g *Graph) home(num statetree.Value) int { return homeOf(uint64(num), len(g.slots)) }
 
 func (g *Graph) find(num statetree.Value) (uint32, bool) {
 	for slot := g.home(num); g.slots[slot] != 0; slot = g.after(slot) {

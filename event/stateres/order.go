@@ -144,10 +144,11 @@ func (h *byPower) Pop() any {
 // mainline knows the mainline of a power levels event, and where the power
 // levels of events join it.
 type mainline struct {
-	r *resolution
-	// position of each power levels event, itself in the mainline or not, that
-	// was met: that of the first in its own line which is in the mainline.
-	position map[statetree.Value]int
+	r   *resolution
+	met ids[statetree.Value] // power levels events, in the mainline or not
+	// position of each of met: that of the first in its own line which is in
+	// the mainline.
+	position []int
 }
 
 // offMainline is the position of what never joins the mainline.
@@ -156,10 +157,10 @@ const offMainline = math.MaxInt
 // begin goes along the mainline of a power levels event; 0 has none.
 func (m *mainline) begin(ctx context.Context, levels statetree.Value) error {
 	for i := 0; levels != 0; i++ {
-		if _, ok := m.position[levels]; ok {
+		if _, added := m.met.add(levels); !added {
 			return nil
 		}
-		m.position[levels] = i
+		m.position = append(m.position, i)
 		var err error
 		if levels, err = m.below(ctx, levels); err != nil {
 			return err
@@ -171,23 +172,19 @@ func (m *mainline) begin(ctx context.Context, levels statetree.Value) error {
 // of returns the mainline position of what has at as its power levels event; 0
 // is none.
 func (m *mainline) of(ctx context.Context, at statetree.Value) (int, error) {
-	if known, ok := m.position[at]; ok {
-		return known, nil
-	}
-	var passed []statetree.Value
-	position := offMainline
+	position, passed := offMainline, len(m.position)
 	var err error
 	for err == nil && at != 0 {
-		if known, ok := m.position[at]; ok {
-			position = known
+		id, added := m.met.add(at)
+		if !added {
+			position = m.position[id]
 			break
 		}
-		m.position[at] = offMainline
-		passed = append(passed, at)
+		m.position = append(m.position, offMainline)
 		at, err = m.below(ctx, at)
 	}
-	for _, p := range passed {
-		m.position[p] = position
+	for i := passed; i < len(m.position); i++ {
+		m.position[i] = position
 	}
 	return position, err
 }

@@ -200,9 +200,9 @@ type resolution struct {
 	states []statetree.Tree
 	full   mask // of all states
 
-	conflicts []conflict // ascending by key
-	index     map[statetree.Key]int
-	base      base // what the first state holds, and so all, where there is no conflict
+	conflicts []conflict         // ascending by key
+	index     ids[statetree.Key] // of the conflicts
+	base      base               // what the first state holds, and so all, where there is no conflict
 	events    held
 	levels    levelCache
 	partial   map[statetree.Key]statetree.Value // resolved so far where there is no conflict
@@ -241,7 +241,7 @@ func newResolution(room Room, states []statetree.Tree) *resolution {
 	h := room.Trees.Hasher()
 	return &resolution{
 		room: room, hasher: h, states: states, full: mask(1)<<len(states) - 1,
-		index:   make(map[statetree.Key]int),
+		index:   newIDs[statetree.Key](0),
 		base:    newBase(room.Trees, states[0]),
 		events:  newHeld(room),
 		partial: make(map[statetree.Key]statetree.Value),

@@ -12,9 +12,9 @@ import (
 // from one event in conflict to another.
 // https://spec.matrix.org/v1.19/rooms/v12/#definitions
 func (r *resolution) subgraph(ctx context.Context) ([]statetree.Value, error) {
-	w := &pathWalk{r: r, marks: make(map[statetree.Value]pathMark, len(r.conflicts)), lowest: math.MaxInt64}
+	w := &pathWalk{r: r, index: newIDs[statetree.Value](2 * len(r.conflicts)), lowest: math.MaxInt64}
 	for o := range r.conflicting {
-		w.marks[o.num] = isEnd
+		*w.mark(o.num) = isEnd
 		n, _, err := r.node(ctx, o.num)
 		if err != nil {
 			return nil, err
@@ -33,7 +33,8 @@ func (r *resolution) subgraph(ctx context.Context) ([]statetree.Value, error) {
 // another of them. Below the lowest of these nothing does.
 type pathWalk struct {
 	r      *resolution
-	marks  map[statetree.Value]pathMark
+	index  ids[statetree.Value] // of the marks
+	marks  []pathMark
 	lowest int64 // order of the oldest event of the conflicted state set
 	found  []statetree.Value
 	frames []pathFrame
@@ -49,6 +50,15 @@ const (
 	leads                        // was visited, and is an end or leads to one
 )
 
+// mark returns what is known of an event, good until the next call.
+func (w *pathWalk) mark(num statetree.Value) *pathMark {
+	id, added := w.index.add(num)
+	if added {
+		w.marks = append(w.marks, 0)
+	}
+	return &w.marks[id]
+}
+
 type pathFrame struct {
 	num    statetree.Value
 	onPath bool
@@ -57,7 +67,7 @@ type pathFrame struct {
 
 // down visits x and all that it leads to, with a stack of its own.
 func (w *pathWalk) down(ctx context.Context, x statetree.Value) error {
-	if w.marks[x]&visited != 0 {
+	if *w.mark(x)&visited != 0 {
 		return nil
 	}
 	if err := w.push(ctx, x); err != nil {
@@ -70,7 +80,7 @@ func (w *pathWalk) down(ctx context.Context, x statetree.Value) error {
 			continue
 		}
 		below := w.refs[len(w.refs)-1]
-		if m := w.marks[below]; m&visited != 0 {
+		if m := *w.mark(below); m&visited != 0 {
 			f.onPath = f.onPath || m&leads != 0
 			w.refs = w.refs[:len(w.refs)-1]
 			continue
@@ -88,7 +98,7 @@ func (w *pathWalk) push(ctx context.Context, x statetree.Value) error {
 	if err != nil {
 		return err
 	}
-	w.marks[x] |= visited
+	*w.mark(x) |= visited
 	w.frames = append(w.frames, pathFrame{num: x, from: len(w.refs)})
 	if !found || n.Order != 0 && n.Order < w.lowest {
 		return nil
@@ -102,11 +112,12 @@ func (w *pathWalk) push(ctx context.Context, x statetree.Value) error {
 func (w *pathWalk) pop() {
 	f := w.frames[len(w.frames)-1]
 	w.frames = w.frames[:len(w.frames)-1]
-	end := w.marks[f.num]&isEnd != 0
+	mark := w.mark(f.num)
+	end := *mark&isEnd != 0
 	if f.onPath && !end {
 		w.found = append(w.found, f.num)
 	}
 	if f.onPath || end {
-		w.marks[f.num] |= leads
+		*mark |= leads
 	}
 }

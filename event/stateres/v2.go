@@ -89,8 +89,8 @@ func (e *entry) older(than *entry) bool {
 // conflictedSet is the full conflicted set.
 type conflictedSet struct {
 	entries []entry
-	index   map[statetree.Value]int32
-	cited   []int32 // the auth events of each entry that are entries, in turn
+	index   ids[statetree.Value] // of the entries
+	cited   []int32              // the auth events of each entry that are entries, in turn
 }
 
 // auth returns the auth events of an entry that are entries.
@@ -103,13 +103,11 @@ func newConflictedSet(parts [][]statetree.Value) *conflictedSet {
 	for _, nums := range parts {
 		n += len(nums)
 	}
-	set := &conflictedSet{index: make(map[statetree.Value]int32, n), entries: make([]entry, 0, n)}
+	set := &conflictedSet{index: newIDs[statetree.Value](n), entries: make([]entry, 0, n)}
 	for _, nums := range parts {
 		for _, num := range nums {
-			if _, ok := set.index[num]; !ok {
-				at := int32(len(set.entries))
-				set.index[num] = at
-				set.entries = append(set.entries, entry{num: num, at: at})
+			if at, added := set.index.add(num); added {
+				set.entries = append(set.entries, entry{num: num, at: int32(at)})
 			}
 		}
 	}
@@ -184,8 +182,8 @@ func (r *resolution) describeAuth(set *conflictedSet, e *entry, authEvents []Ref
 		case r.keys.powerLevels:
 			e.levels = a.Num
 		}
-		if at, ok := set.index[a.Num]; ok {
-			set.cited = append(set.cited, at)
+		if at, ok := set.index.find(a.Num); ok {
+			set.cited = append(set.cited, int32(at))
 		}
 	}
 	e.auth[1] = int32(len(set.cited))
@@ -221,7 +219,7 @@ func (r *resolution) mainlineOrder(ctx context.Context, set *conflictedSet) ([]*
 	if err != nil {
 		return nil, err
 	}
-	line := mainline{r: r, position: make(map[statetree.Value]int)}
+	line := mainline{r: r, met: newIDs[statetree.Value](0)}
 	if err := line.begin(ctx, levels); err != nil {
 		return nil, err
 	}
