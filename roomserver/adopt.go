@@ -158,7 +158,7 @@ func (a *adoption) run(ctx context.Context) error {
 	}
 	if a.MembersOmitted {
 		st.beginPartial(rooms.PartialJoin{RoomNum: a.room.Num, Hole: a.hole, Join: join.Num, Servers: a.Servers})
-		defer a.server.partials.begin()
+		defer a.server.partials.begin()()
 	}
 	return a.commit(ctx, st)
 }

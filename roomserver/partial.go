@@ -11,6 +11,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -111,25 +112,45 @@ func unlessUnknown(err error) error {
 	return err
 }
 
-// waitForMembers is how long a request waits for the members of a room.
-const waitForMembers = 45 * time.Second
+// waitForMembers is how long a request waits for the members of a room, and waitAgain how often it looks whether nobody has
+// told it that they have come.
+const (
+	waitForMembers = 45 * time.Second
+	waitAgain      = 5 * time.Second
+)
 
-// partials lets requests wait for members, and wakes who fetches them.
+// partials lets requests wait for members, wakes who fetches them, and remembers that no room is partial: that is asked with
+// each sync.
 type partials struct {
+	begun chan struct{} // capacity 1: there is another partial room
+
 	mu      sync.Mutex
 	waiting map[int64]chan struct{} // by room number: closed when the room is whole
-	begun   chan struct{}           // capacity 1: there is another partial room
+	joining int                     // joins on their way to the database, by which rooms become partial
+	quiet   bool                    // no room is partial, or on its way to be,
+	since   storage.Position        // nor was any after this
+	changes int64                   // how often that may have become untrue
 }
 
 func newPartials() *partials {
 	return &partials{waiting: make(map[int64]chan struct{}), begun: make(chan struct{}, 1)}
 }
 
-// begin tells that a room is partial.
-func (p *partials) begin() {
-	select {
-	case p.begun <- struct{}{}:
-	default:
+// begin tells that a room is about to be partial, and done that it is, or will not be.
+func (p *partials) begin() (done func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.joining++
+	p.quiet = false
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.joining--
+		p.changes++
+		select {
+		case p.begun <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -155,6 +176,39 @@ func (p *partials) end(room int64) {
 	}
 }
 
+// noneSince says whether surely no room has been partial after a position, and how often that may have changed.
+func (p *partials) noneSince(at storage.Position) (none bool, changes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.quiet && at >= p.since, p.changes
+}
+
+// learn notes that no room is partial, nor was any after a position, unless that may have changed since it was found out.
+func (p *partials) learn(since storage.Position, changes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.joining == 0 && p.changes == changes {
+		p.quiet, p.since = true, since
+	}
+}
+
+// PartialSince returns the joins of the rooms that are partial, or were at some time after a position. It costs nothing where
+// there are none.
+func (s *Server) PartialSince(ctx context.Context, at storage.Position) ([]rooms.PartialJoin, error) {
+	none, changes := s.partials.noneSince(at)
+	if none {
+		return nil, nil
+	}
+	joins, err := rooms.PartialSince(ctx, s.db, at)
+	if err != nil {
+		return nil, fmt.Errorf("find partial rooms: %w", err)
+	}
+	if len(joins) == 0 {
+		s.partials.learn(at, changes)
+	}
+	return joins, nil
+}
+
 // IsPartial says whether this server does not know all the members of a room yet.
 func (s *Server) IsPartial(ctx context.Context, room rooms.Room) (bool, error) {
 	_, partial, err := rooms.PartialOf(ctx, s.db, room.Num)
@@ -176,6 +230,7 @@ func (s *Server) AwaitMembers(ctx context.Context, room rooms.Room) error {
 		}
 		select {
 		case <-whole:
+		case <-time.After(waitAgain):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

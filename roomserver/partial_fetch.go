@@ -21,7 +21,7 @@ type memberFetch struct {
 }
 
 // memberChunk is how many members are stored in one step of the owner.
-const memberChunk = 250
+const memberChunk = 500
 
 // fetchMembers fetches the members that a join has not told, and fills the hole in the states with them.
 // https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/myelin-chat/myelin/storage"
-	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
 // findPartial finds the rooms that a client which wants all members has not been shown: while they are partial it is not,
@@ -17,7 +16,7 @@ func (b *builder) findPartial(ctx context.Context) error {
 	if b.req.initial {
 		since = b.look.position
 	}
-	joins, err := rooms.PartialSince(ctx, b.api.DB, since)
+	joins, err := b.api.Rooms.PartialSince(ctx, since)
 	if err != nil || len(joins) == 0 {
 		return err
 	}
