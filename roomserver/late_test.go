@@ -55,3 +55,51 @@ func TestStateAtGapStandsOnDelivery(t *testing.T) {
 		}
 	})
 }
+
+// An invite that was set aside, since this server was not in the room, is as good as not here for the room: for a state
+// that has it, for events that follow it, and for those that it authorises.
+func TestAsideIsFetched(t *testing.T) {
+	for name, come := range map[string]func(w *wire, invite *event.Event){
+		"in a state": func(w *wire, invite *event.Event) {
+			edge := w.say(bobThere, "edge", invite)
+			w.tellState(edge, invite)
+			last := w.say(bobThere, "last", edge)
+			w.must(roomserver.Accepted, last)
+			before := w.s.StateAt(w.room, w.stored(last).StateBefore)
+			if m, _, err := before.Member(context.Background(), user("carla")); err != nil || m != event.Invite {
+				w.t.Errorf("carla in the state before the last event: got %q, %v; want invite", m, err)
+			}
+		},
+		"as a prev event": func(w *wire, invite *event.Event) {
+			w.tellState(invite, w.base)
+			w.must(roomserver.Accepted, w.member(bobThere, "carla", "leave", invite))
+		},
+		"as an auth event": func(w *wire, invite *event.Event) {
+			key := string(user("carla"))
+			w.must(roomserver.Accepted, w.make(proto{
+				by: bobThere, typ: "m.room.member", stateKey: &key, content: `{"membership":"leave"}`,
+				prevs: []*event.Event{w.base}, auth: w.member(bobThere, "carla", "leave", invite).AuthEvents,
+			}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFound(t, func(t *testing.T, w *wire) {
+				ctx := context.Background()
+				set := settings(t, w.db)
+				set.Remote, set.Profiles = w.remote, &people{names: map[matrix.UserID]string{user("carla"): "Carla"}}
+				w.s = roomserver.New(set)
+				invite := w.member(bobThere, "carla", "invite", w.base)
+				if _, err := w.s.ReceiveInvite(ctx, invite, nil); err != nil {
+					t.Fatal(err)
+				}
+				base := w.base
+				if err := w.s.Adopt(ctx, w.answer(base)); err != nil { // on another branch
+					t.Fatal(err)
+				}
+				w.tie(w.room.ID)
+				w.remote.between = func(roomserver.Gap) []*event.Event { return nil }
+				come(w, invite)
+			})
+		})
+	}
+}
