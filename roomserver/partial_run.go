@@ -20,6 +20,8 @@ const (
 	firstRetry      = time.Second      // doubled with each go that fails
 	lastRetry       = 10 * time.Minute
 	lookForPartials = time.Minute // though nobody tells of one
+	maxTriesOutside = 10          // for a room that our users were put out of: others may refuse to tell of it, by right
+	maxOutside      = 50          // of these users are looked at
 )
 
 // completeRooms makes partial rooms whole, those of an earlier run among them, until ctx ends.
@@ -112,8 +114,8 @@ func (c *completer) tryOnce(ctx context.Context, roomNum int64, try int) (err er
 var errNoMembers = errors.New("roomserver: no server has told the members")
 
 // CompletePartial makes a partial room whole, if servers that are asked for its members tell them. Of many servers, each
-// try asks others. A room that is whole is left as it is; one that all users of this server have left is given up. What has
-// been stored need not be fetched again when it is called again.
+// try asks others. A room that is whole is left as it is; one that all users of this server have left is given up, if they
+// were put out of it after some tries. What has been stored need not be fetched again when it is called again.
 func (s *Server) CompletePartial(ctx context.Context, roomNum int64, try int) error {
 	join, found, err := rooms.PartialOf(ctx, s.db, roomNum)
 	if err != nil || !found {
@@ -129,7 +131,13 @@ func (s *Server) CompletePartial(ctx context.Context, roomNum int64, try int) er
 		return fmt.Errorf("find the members of %s: %w", room.ID, err)
 	}
 	if len(present) == 0 {
-		return s.giveUp(ctx, room)
+		putOut, err := s.putOut(ctx, room)
+		if err != nil {
+			return err
+		}
+		if !putOut || try >= maxTriesOutside {
+			return s.giveUp(ctx, room)
+		}
 	}
 	if join.Members == 0 {
 		if err := s.fetchMembers(ctx, room, join, try); err != nil {
@@ -137,6 +145,27 @@ func (s *Server) CompletePartial(ctx context.Context, roomNum int64, try int) er
 		}
 	}
 	return s.makeWhole(ctx, room)
+}
+
+// putOut says whether somebody elsewhere has put users of this server out of a room. While its members are unknown, that may
+// have been who was not allowed to.
+func (s *Server) putOut(ctx context.Context, room rooms.Room) (bool, error) {
+	users, err := rooms.UsersOf(ctx, s.db, room.Num, s.name, maxOutside)
+	if err != nil {
+		return false, fmt.Errorf("find the members of %s: %w", room.ID, err)
+	}
+	var nums []int64
+	for _, user := range users {
+		m, found, err := rooms.MembershipOf(ctx, s.db, room.Num, user)
+		if err != nil {
+			return false, fmt.Errorf("find the membership of %s in %s: %w", user, room.ID, err)
+		}
+		if found {
+			nums = append(nums, m.EventNum)
+		}
+	}
+	moves, err := s.Events(ctx, room, nums)
+	return slices.ContainsFunc(moves, func(ev *rooms.Event) bool { return !s.isLocal(ev.Sender) }), err
 }
 
 // giveUp ends the partial time of a room that this server is no longer in. The members of that time stay unknown.
