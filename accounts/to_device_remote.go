@@ -133,7 +133,7 @@ type batch struct {
 func (a *Accounts) unknown(ctx context.Context, list []RemoteToDevice) (b batch, err error) {
 	keys := make([]int64, len(list))
 	for i, r := range list {
-		keys[i] = a.toDeviceKey("message", string(r.Sender.Server()), r.ID)
+		keys[i] = a.toDeviceKey("message", string(r.Sender), r.ID)
 	}
 	known, err := users.KnownToDevice(ctx, a.db, keys)
 	if err != nil {

@@ -280,11 +280,11 @@ func TestReceiveToDevice(t *testing.T) {
 		receive(one, two, one)
 		receive(two, said("3", c, `{"@bob:example.org":{"B1":{"n":4},"B2":[]}}`), one)
 		receive(said("1", "@e:else.example", `{"@bob:example.org":{"B1":{"n":5}}}`))
-		receive(said("1", "@d:far.example", `{"@bob:example.org":{"B1":{"n":6}}}`)) // IDs are of the server
+		receive(said("1", "@d:far.example", `{"@bob:example.org":{"B1":{"n":6}}}`)) // IDs are of the sender
 		receive(said("", c, `{"@bob:example.org":{"B1":{"n":7}}}`), said(strings.Repeat("i", 256), c, `{"@bob:example.org":{"B1":{"n":8}}}`),
 			RemoteToDevice{ID: "9", Sender: c, Messages: messages(w.t, `{"@bob:example.org":{"B1":{"n":9}}}`)})
 		w.wantInbox("in order, once", requester(bob, "B1"), `@c:far.example m.x {"n":1}`, `@c:far.example m.x {"n":2}`,
-			`@c:far.example m.x {"n":4}`, `@e:else.example m.x {"n":5}`)
+			`@c:far.example m.x {"n":4}`, `@e:else.example m.x {"n":5}`, `@d:far.example m.x {"n":6}`)
 		w.wantInbox("named beside all", requester(bob, "B2"), `@c:far.example m.x {"n":3}`)
 		w.wantInbox("not meant", requester(alice, "A"))
 		before := w.db.Position()
