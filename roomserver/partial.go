@@ -16,7 +16,7 @@ import (
 )
 
 // A room is partial while this server does not know all its members: a join to a large room is answered before they have
-// come (docs/decisions/0026-partial-state.md). Its states have a hole, and reading an unknown member is
+// come (docs/decisions/0033-partial-state.md). Its states have a hole, and reading an unknown member is
 // statetree.ErrUnknown. Nobody takes that for "not there" but where this is the safe thing to do, and says so.
 
 // partial is what an owner keeps of a partial room.
