@@ -176,6 +176,13 @@ func (p *partials) end(room int64) {
 	}
 }
 
+// none says whether surely no room is partial.
+func (p *partials) none() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.quiet
+}
+
 // noneSince says whether surely no room has been partial after a position, and how often that may have changed.
 func (p *partials) noneSince(at storage.Position) (none bool, changes int64) {
 	p.mu.Lock()
@@ -220,13 +227,23 @@ func (s *Server) IsPartial(ctx context.Context, room rooms.Room) (bool, error) {
 
 // AwaitMembers waits until all members of a room are known, for a time. The error is then that they are not.
 func (s *Server) AwaitMembers(ctx context.Context, room rooms.Room) error {
+	if s.partials.none() {
+		return nil
+	}
+	partial, err := s.IsPartial(ctx, room)
+	if err != nil || !partial {
+		return err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, waitForMembers, errPartial)
 	defer cancel()
 	for {
 		whole := s.partials.whole(room.Num)
-		partial, err := s.IsPartial(ctx, room)
-		if err != nil || !partial {
+		if partial, err = s.IsPartial(ctx, room); err != nil {
 			return err
+		}
+		if !partial {
+			s.partials.end(room.Num) // which forgets what was just made to wait
+			return nil
 		}
 		select {
 		case <-whole:
