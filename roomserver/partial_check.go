@@ -106,7 +106,11 @@ func (st *step) checkAgain(ctx context.Context, ev *rooms.Event) error {
 	if err != nil {
 		return fmt.Errorf("compare states of %s: %w", st.room.ID, err)
 	}
-	if same && in.kind == ev.Kind {
+	redacts, err := st.hasWaited(ctx, ev)
+	if err != nil {
+		return err
+	}
+	if same && in.kind == ev.Kind && !redacts {
 		return st.advance(ctx, had, in.before)
 	}
 	if in.kind != ev.Kind {
@@ -170,10 +174,8 @@ func (st *step) storeAgain(ctx context.Context, ev *rooms.Event, in arrival) (pl
 		return placed{}, err
 	}
 	added.StateBefore, added.StateWith = in.before.Root(), with.Root()
-	if !added.Again {
-		if err := st.redact(ctx, &added, in); err != nil {
-			return placed{}, err
-		}
+	if err := st.redact(ctx, &added, in); err != nil {
+		return placed{}, err
 	}
 	now := placed{Event: added.Event, before: in.before, with: with, accepted: added.Accepted, auth: added.Auth, lacks: in.lacks, late: in.late}
 	st.fresh[added.Num], st.byID[added.ID] = now, added.Event

@@ -98,7 +98,7 @@ func (st *step) redact(ctx context.Context, added *rooms.NewEvent, in arrival) e
 		added.Waiting = added.Redacts
 		st.tip.await(added.Redacts, added.Num)
 		return nil
-	case target.RedactedBy != 0:
+	case st.leaves(added.Event, target):
 		return nil
 	}
 	levels, err := st.levelsIn(ctx, in.before)
@@ -117,6 +117,22 @@ func (st *step) redact(ctx context.Context, added *rooms.NewEvent, in arrival) e
 	return nil
 }
 
+// leaves says whether a redaction leaves its target as it is: redacted already, or in a partial room, where who takes away
+// what users of another server said may be banned, and what is taken away does not come back. That waits for the members.
+func (st *step) leaves(redaction, target *rooms.Event) bool {
+	return target.RedactedBy != 0 || st.tip.partial != nil && redaction.Kind == rooms.Live && !st.server.isLocal(redaction.Sender) &&
+		redaction.Sender.Server() != target.Sender.Server()
+}
+
+// hasWaited says whether a redaction may have waited for members, and has a target.
+func (st *step) hasWaited(ctx context.Context, redaction *rooms.Event) (bool, error) {
+	if redaction.Type != event.TypeRedaction || redaction.Redacts == "" {
+		return false, nil
+	}
+	target, err := st.eventByID(ctx, redaction.Redacts)
+	return target != nil && target.RedactedBy == 0, err
+}
+
 // redactArrived puts the redacted form in the place of an event for which a redaction was waiting. Each
 // is judged by the state before it.
 func (st *step) redactArrived(ctx context.Context, added *rooms.NewEvent) error {
@@ -131,6 +147,10 @@ func (st *step) redactArrived(ctx context.Context, added *rooms.NewEvent) error 
 	st.tip.arrived(added.ID)
 	added.Arrived = append(added.Arrived, added.ID)
 	for _, redaction := range waiting {
+		shown := redaction.Kind == rooms.Live || redaction.Kind == rooms.Backfilled // it may have been taken back
+		if !shown || st.leaves(redaction, added.Event) {
+			continue
+		}
 		levels, err := st.levelsIn(ctx, st.place(redaction).before)
 		if err != nil {
 			return err

@@ -200,6 +200,7 @@ func (e *NewEvent) againRows(it *storage.Item) {
 	if e.Kind != Live {
 		it.Exec(`UPDATE events SET position = NULL, anchor = NULL WHERE event_num = $1`, e.Num)
 	}
+	e.redactionRows(it)
 }
 
 // found is what was found out about an event, as it is stored.
