@@ -149,12 +149,17 @@ func (a *adoption) run(ctx context.Context) error {
 	if why != nil {
 		return a.refused(why)
 	}
-	if err := a.storeMembers(ctx, accepted); err != nil {
+	came, err := a.storeMembers(ctx, accepted)
+	if err != nil {
 		return err
 	}
 	join, err := st.store(ctx, in)
 	if err != nil {
 		return err
+	}
+	if len(came) > 0 {
+		last := &st.events[len(st.events)-1]
+		last.Then = &rooms.Move{RoomNum: a.room.Num, Room: a.Room, Root: st.tip.state.Root(), Members: came}
 	}
 	if a.MembersOmitted {
 		st.beginPartial(rooms.PartialJoin{RoomNum: a.room.Num, Hole: a.hole, Join: join.Num, Servers: a.Servers})
@@ -305,30 +310,35 @@ func (a *adoption) tip(tree statetree.Tree, accepted []*rooms.Event) *tip {
 	return t
 }
 
-// storeMembers stores the members. What is known of users of this server is newer.
-func (a *adoption) storeMembers(ctx context.Context, accepted []*rooms.Event) error {
+// storeMembers stores the members. What is known of users of this server is newer; but those whom the room has as its
+// members are in it, and came: the answer to their own joins was lost. They are told with the join.
+func (a *adoption) storeMembers(ctx context.Context, accepted []*rooms.Event) (came []rooms.Membership, err error) {
 	var members []rooms.Membership
 	for _, ev := range accepted {
-		if ev.Type != event.TypeMember {
+		if ev.Type != event.TypeMember || ev.Target() == a.Join.Target() && ev.Membership() == event.Join {
 			continue
 		}
-		if a.server.isLocal(ev.Target()) {
-			_, known, err := rooms.MembershipOf(ctx, a.server.db, a.room.Num, ev.Target())
-			if err != nil {
-				return fmt.Errorf("find the membership of %s in %s: %w", ev.Target(), a.Room, err)
-			}
-			if known {
-				continue
-			}
+		m := rooms.Membership{RoomNum: a.room.Num, Room: a.Room, User: ev.Target(), Membership: ev.Membership(), EventNum: ev.Num}
+		if !a.server.isLocal(ev.Target()) {
+			members = append(members, m)
+			continue
 		}
-		members = append(members, rooms.Membership{
-			RoomNum: a.room.Num, Room: a.Room, User: ev.Target(), Membership: ev.Membership(), EventNum: ev.Num,
-		})
+		if m.Membership == event.Join {
+			came = append(came, m)
+			continue
+		}
+		_, known, err := rooms.MembershipOf(ctx, a.server.db, a.room.Num, ev.Target())
+		if err != nil {
+			return nil, fmt.Errorf("find the membership of %s in %s: %w", ev.Target(), a.Room, err)
+		}
+		if !known {
+			members = append(members, m)
+		}
 	}
 	for some := range slices.Chunk(members, adoptChunk) {
 		if _, err := a.server.db.Commit(ctx, rooms.ImportMembers{Members: some}); err != nil {
-			return fmt.Errorf("store the members of %s: %w", a.Room, err)
+			return nil, fmt.Errorf("store the members of %s: %w", a.Room, err)
 		}
 	}
-	return nil
+	return came, nil
 }

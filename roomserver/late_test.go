@@ -8,6 +8,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
 // Events from before a gap come late, oldest first. Nothing says of the first of them that others follow them; when
@@ -102,4 +103,32 @@ func TestAsideIsFetched(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A user of ours whose join the room knows, while its answer was lost, is in the room when another brings it here.
+func TestAdoptFindsOwnMembers(t *testing.T) {
+	onFound(t, func(t *testing.T, w *wire) {
+		ctx := context.Background()
+		set := settings(t, w.db)
+		set.Remote, set.Profiles = w.remote, &people{names: map[matrix.UserID]string{user("carla"): "Carla"}}
+		w.s = roomserver.New(set)
+		invite := w.member(bobThere, "carla", "invite", w.base)
+		if _, err := w.s.ReceiveInvite(ctx, invite, nil); err != nil {
+			t.Fatal(err)
+		}
+		before := w.db.Position()
+		in := w.answer(w.join("dora", w.join("carla", invite)))
+		in.AuthChain = append(slices.Clone(in.AuthChain), invite)
+		if err := w.s.Adopt(ctx, in); err != nil {
+			t.Fatal(err)
+		}
+		w.tie(w.room.ID)
+		for _, name := range []string{"carla", "dora"} {
+			m, found, err := rooms.MembershipOf(ctx, w.db, w.room.Num, user(name))
+			if err != nil || !found || m.Membership != event.Join || m.Position <= before {
+				t.Errorf("%s: got %+v, %v; want it joined, as news", name, m, err)
+			}
+		}
+		w.audit()
+	})
 }

@@ -168,7 +168,7 @@ func (h *simHost) take(room matrix.RoomID) {
 		h.sim.rand.Shuffle(len(batch), func(i, j int) { batch[i], batch[j] = batch[j], batch[i] })
 	}
 	l.fetching[room] = true
-	before, alone, begun := h.requests, l.open == 0, l.begun
+	before, alone, begun, since := h.requests, l.open == 0, l.begun, l.db.Position()
 	var results []Result
 	h.received += len(batch)
 	l.do(func(ctx context.Context) { results = l.server.Receive(ctx, from, room, batch) }, func() {
@@ -176,16 +176,22 @@ func (h *simHost) take(room matrix.RoomID) {
 		h.sim.countRequests(h, h.requests-before, len(batch))
 		h.took(room, batch, results)
 		if alone && begun+1 == l.begun && len(batch) == 1 && results[0].Outcome == Accepted {
-			h.checkSender(room, batch[0])
+			h.checkSender(room, batch[0], since)
 		}
 	})
 }
 
 // checkSender: who has brought in a new forward extremity that is no state was in the room, by the state that there was
-// before, or by that state with the event's branch. With the event it may be another, since what is merged is.
-func (h *simHost) checkSender(id matrix.RoomID, ev *event.Event) {
+// before, or by that state with the event's branch. With the event it may be another, since what is merged is. Of what has
+// come together since a position, only so much is looked at by the state of the moment.
+func (h *simHost) checkSender(id matrix.RoomID, ev *event.Event, since storage.Position) {
 	isNew := !ev.IsState() && slices.Contains(h.tips(id), ev.ID)
 	if !isNew || h.member(id, ev.Sender) == event.Join || h.returned[id] || h.sim.fooled[simPlace{id, h}] {
+		return
+	}
+	room, _ := h.room(id)
+	came := slices.DeleteFunc(h.all(room), func(other *rooms.Event) bool { return other.Position <= since })
+	if len(came) > maxLooks {
 		return
 	}
 	t := h.sim.truth(id, h.sim.everything())
