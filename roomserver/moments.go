@@ -27,6 +27,10 @@ func (s *Server) BackfillAt(ctx context.Context, id matrix.RoomID, j Jump) (bool
 	if err != nil {
 		return false, err
 	}
+	// Of a partial room, each state of the past would be fetched with all its members.
+	if partial, err := s.IsPartial(ctx, room); partial || err != nil {
+		return false, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	s.inbox.admit(id, nil)

@@ -166,3 +166,21 @@ func TestTimelyEvents(t *testing.T) {
 		}
 	})
 }
+
+// Of a partial room nothing is fetched of the past: each state there would come with all members.
+func TestNoJumpsWhilePartial(t *testing.T) {
+	onPartial(t, func(t *testing.T, w *wire) {
+		w.enterPartly()
+		asked := w.remote.requests()
+		gap, err := rooms.GapsNear(t.Context(), w.db, w.room.Num, rooms.Order{Anchor: 1 << 60}, 1)
+		if err != nil || len(gap) != 1 {
+			t.Fatalf("got %v, %v, want history missing before the join", gap, err)
+		}
+		w.remote.moments = make(map[matrix.ServerName]matrix.EventID)
+		before := &event.Event{ID: w.base.PrevEvents[0], OriginServerTS: w.base.OriginServerTS}
+		if w.jump(before, true, gap[0].At) || w.remote.requests() != asked {
+			t.Errorf("asked %d times", w.remote.requests()-asked)
+		}
+		w.complete()
+	})
+}
