@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/federation/audience"
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/matrix"
@@ -115,6 +116,31 @@ func refused(t *testing.T, what string, err error) {
 	var answer *outbound.RemoteError
 	if !errors.As(err, &answer) || answer.Status != 404 || answer.Code != matrix.UnableDueToPartialState {
 		t.Errorf("%s: got %v, want 404 %s", what, err, matrix.UnableDueToPartialState)
+	}
+}
+
+// All servers that were in a room hear that this server leaves it before it knew who they are.
+func TestPartialJoinLeftIsTold(t *testing.T) {
+	w := newTown(t)
+	host, second, guest := w.house("host.example"), w.house("second.example"), w.house("guest.example")
+	room := host.crowd(120)
+	must(t, second.join("alice", room, "host.example"))
+	must(t, guest.join("alice", room, "host.example"))
+	must(t, guest.rooms.Leave(t.Context(), guest.as("alice"), room, ""))
+	must(t, guest.completePartial(t.Context())) // gives it up
+	if guest.isPartial(room) {
+		t.Fatal("the room was not given up")
+	}
+	at := guest.lastPlace(room)
+	known, err := guest.rooms.Room(t.Context(), room)
+	must(t, err)
+	leave, found, err := rooms.EventByID(t.Context(), guest.db, known, at.Event)
+	if err != nil || !found || leave.Membership() != event.Leave {
+		t.Fatalf("the last event: got %+v, %v; want the leave", leave, err)
+	}
+	told, err := audience.NewRooms(guest.db, guest.rooms).Owed(t.Context(), leave)
+	if err != nil || !slices.Contains(told, "second.example") || !slices.Contains(told, "host.example") {
+		t.Errorf("who is told of the leave: got %v, %v; want both others", told, err)
 	}
 }
 

@@ -312,6 +312,12 @@ func (st State) onceKnown(ctx context.Context, read func() error) error {
 	return err
 }
 
+// LacksMembers says whether not all members of the state are known.
+func (st State) LacksMembers(ctx context.Context) (bool, error) {
+	hole, err := st.server.trees.HoleOf(ctx, st.tree)
+	return hole != 0, err
+}
+
 // Known returns the state events at these keys, nil where there is none, and nil for members that are not known. It never
 // waits.
 func (st State) Known(ctx context.Context, keys ...event.Key) ([]*rooms.Event, error) {

@@ -43,7 +43,9 @@ type residents struct {
 	loaded bool
 	root   statetree.NodeID
 	joined map[matrix.ServerName]int // users; none is 0
-	others []matrix.ServerName       // of a partial room: the servers that were in it at our join
+	// Of a room that is partial, or was left before it was whole: the servers that were in it at our join.
+	others  []matrix.ServerName
+	partial bool
 
 	listed    bool
 	list      []matrix.ServerName // those whom the ACL of that state permits; not changed once made
@@ -177,7 +179,7 @@ func (a *Rooms) at(ctx context.Context, st roomserver.State) (in []matrix.Server
 	if r.listed && r.listedFor == st.Root() {
 		return r.list, r.ours, nil
 	}
-	if !r.loaded || len(r.others) > 0 {
+	if !r.loaded || r.partial {
 		if err := a.load(ctx, r, st.Room()); err != nil {
 			return nil, false, err
 		}
@@ -220,7 +222,7 @@ func (a *Rooms) load(ctx context.Context, r *residents, room rooms.Room) error {
 		if err != nil || !found {
 			return err
 		}
-		if partial, _, err = rooms.PartialOf(ctx, q, room.Num); err != nil {
+		if partial, _, err = rooms.LatestPartial(ctx, q, room.Num); err != nil {
 			return err
 		}
 		members, err := rooms.MembersOf(ctx, q, room.Num, event.Join)
@@ -233,7 +235,11 @@ func (a *Rooms) load(ctx context.Context, r *residents, room rooms.Room) error {
 	if err != nil {
 		return fmt.Errorf("members of %s: %w", room.ID, err)
 	}
-	r.joined, r.root, r.loaded, r.others = joined, root, true, partial.Servers
+	r.joined, r.root, r.loaded, r.others = joined, root, true, nil
+	r.partial = partial.Hole != 0 && partial.Until == 0
+	if r.partial || partial.Members == 0 {
+		r.others = partial.Servers
+	}
 	return nil
 }
 
@@ -286,8 +292,16 @@ func (a *Rooms) write(ctx context.Context, r *residents, st roomserver.State) er
 	for s := range r.joined {
 		add(s)
 	}
-	for _, s := range r.others {
-		add(s)
+	if len(r.others) > 0 {
+		holed, err := st.LacksMembers(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range r.others {
+			if holed || r.partial {
+				add(s)
+			}
+		}
 	}
 	slices.Sort(list)
 	list = slices.Compact(list)
