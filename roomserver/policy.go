@@ -99,6 +99,20 @@ func (l *policies) of(name matrix.ServerName) *policyState {
 	return l.known[name]
 }
 
+// enter waits for a turn to ask, for a while.
+func (p *policyState) enter(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, policyTimeout)
+	defer cancel()
+	select {
+	case p.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p *policyState) leave() { <-p.slots }
+
 func (l *policies) isDown(p *policyState, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,25 +130,23 @@ func (l *policies) setDown(p *policyState, until time.Time) {
 // https://spec.matrix.org/v1.19/server-server-api/#asking-for-a-policy-server-signature-on-an-event
 func (s *Server) recommended(ctx context.Context, p PolicyServer, ev *event.Event) (*event.Event, error) {
 	unreachable := matrix.Errorf(matrix.Unknown, "the policy server %s of this room cannot be reached", p.Name).WithStatus(502)
-	ctx, cancel := context.WithTimeout(ctx, policyTimeout)
-	defer cancel()
 	how := s.policies.of(p.Name)
-	select {
-	case how.slots <- struct{}{}:
-		defer func() { <-how.slots }()
-	case <-ctx.Done():
+	if !how.enter(ctx) {
 		return nil, unreachable
 	}
+	defer how.leave()
 	if p.Name == s.name || s.policies.isDown(how, s.now()) {
 		return nil, unreachable
 	}
-	signed, err := s.remote.PolicySign(ctx, p, ev)
+	asking, cancel := context.WithTimeout(ctx, policyTimeout)
+	defer cancel()
+	signed, err := s.remote.PolicySign(asking, p, ev)
 	var said *matrix.Error
 	switch {
 	case errors.As(err, &said) && said.Status() < 500:
 		return nil, said
 	case err != nil:
-		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if ctx.Err() == nil { // else it is who asks that has no more time
 			s.policies.setDown(how, s.now().Add(policyPause))
 		}
 		return nil, unreachable

@@ -378,3 +378,39 @@ func TestPartialJoinKeepsUnwanted(t *testing.T) {
 		}
 	})
 }
+
+// ending is a context of which the time is over when somebody says so.
+type ending struct {
+	context.Context
+	over chan struct{}
+}
+
+func (c ending) Done() <-chan struct{} { return c.over }
+
+func (c ending) Err() error {
+	select {
+	case <-c.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// That the time of who asks is over, or of all who ask at once, does not mean that the policy server is down.
+func TestPolicyThatIsSlow(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		p := w.usePolicy(1)
+		ctx := ending{context.Background(), make(chan struct{})}
+		w.remote.policy = func(asking context.Context, ev *event.Event) (*event.Event, error) {
+			close(ctx.over)
+			return policyWaits(asking, ev)
+		}
+		if _, err := w.s.Send(ctx, as("alice"), send(w.room.ID, "slow")); err == nil {
+			t.Error("what was not signed was sent")
+		}
+		w.remote.policy = p.sign
+		if _, err := w.s.Send(context.Background(), as("alice"), send(w.room.ID, "again")); err != nil {
+			t.Errorf("the next: got %v, want that it is asked", err)
+		}
+	})
+}
