@@ -14,6 +14,10 @@ import (
 // makeWhole makes a partial room of which the members have become known a room like others. What was accepted, or not,
 // while they were unknown is checked again.
 func (s *Server) makeWhole(ctx context.Context, room rooms.Room) error {
+	join, _, err := rooms.PartialOf(ctx, s.db, room.Num)
+	if err != nil {
+		return fmt.Errorf("find the join of %s: %w", room.ID, err)
+	}
 	nums, err := rooms.PartialEvents(ctx, s.db, room.Num)
 	if err != nil {
 		return fmt.Errorf("find the events of %s to check again: %w", room.ID, err)
@@ -21,7 +25,7 @@ func (s *Server) makeWhole(ctx context.Context, room rooms.Room) error {
 	if _, err := s.Events(ctx, room, nums); err != nil { // for the owner to find them in memory
 		return err
 	}
-	err = s.do(ctx, room.ID, func(ctx context.Context, st *step) error { return st.makeWhole(ctx) })
+	err = s.do(ctx, room.ID, func(ctx context.Context, st *step) error { return st.makeWhole(ctx, join) })
 	if err == nil {
 		s.partials.end(room.Num)
 	}
@@ -29,21 +33,23 @@ func (s *Server) makeWhole(ctx context.Context, room rooms.Room) error {
 }
 
 // makeWhole goes through the room once more from the join on, as if the events came only now, and then tells how the
-// current state differs from what it was.
-func (st *step) makeWhole(ctx context.Context) error {
+// current state differs from what it was. The join is as it is stored now, with its members: the owner has it as it was when
+// the room was loaded.
+func (st *step) makeWhole(ctx context.Context, join rooms.PartialJoin) error {
 	was := st.tip
-	p := was.partial
-	if p == nil {
+	if was.partial == nil || was.partial.Hole != join.Hole {
 		return nil
 	}
+	p := &partial{PartialJoin: join, listed: was.partial.listed}
+	was.partial = p
 	events, err := st.server.eventsOf(ctx, st.source, append([]int64{p.Join}, p.listed.inOrder()...))
 	if err != nil {
 		return err
 	}
 	st.uncommittedByID()
-	join := st.place(events[0])
-	st.tip.partial, st.tip.extremities, st.tip.depth = nil, []placed{join}, join.Depth
-	if err := st.standOn(ctx, join.with); err != nil {
+	begin := st.place(events[0])
+	st.tip.partial, st.tip.extremities, st.tip.depth = nil, []placed{begin}, begin.Depth
+	if err := st.standOn(ctx, begin.with); err != nil {
 		return err
 	}
 	for _, ev := range byGraph(events[1:]) {
