@@ -178,6 +178,9 @@ func (sim *simulation) checkAgreement(id matrix.RoomID, t *simTruth) {
 			first = h
 			continue
 		}
+		if !h.sees(first, id) || !first.sees(h, id) {
+			continue // each goes on without the other
+		}
 		if got, want := h.stateNow(id), first.stateNow(id); !maps.Equal(got, want) {
 			sim.failf("%s and %s differ: %s", h, first, sim.difference(got, want))
 		}
@@ -190,10 +193,15 @@ func (sim *simulation) checkAgreement(id matrix.RoomID, t *simTruth) {
 	}
 	history := t.historyOf(first.tips(id))
 	for _, h := range sim.sound(id) {
-		if len(h.joined(id)) > 0 {
+		if len(h.joined(id)) > 0 && h.sees(first, id) && first.sees(h, id) {
 			h.checkHistory(id, t, history)
 		}
 	}
+}
+
+// sees says whether a host has users of another in a room.
+func (h *simHost) sees(other *simHost, id matrix.RoomID) bool {
+	return slices.ContainsFunc(other.users(), func(user matrix.UserID) bool { return h.member(id, user) == event.Join })
 }
 
 // tips are the forward extremities of a room.
