@@ -142,6 +142,9 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 
 func TestClosed(t *testing.T) {
 	each(t, func(t *testing.T, db *storage.DB) {
+		if _, err := db.Commit(context.Background(), insertThing("first")); err != nil { // so the committer has begun
+			t.Fatal(err)
+		}
 		if err := db.Run(context.Background()); err == nil {
 			t.Error("a second Run got no error")
 		}

@@ -28,7 +28,7 @@ func TestPostgresKill9(t *testing.T) {
 	database := storagetest.PostgresURL(t)
 	pg := localPostgres(t, database)
 	dice := crashDice(t)
-	p := newProcess(t, shortDir(t), database)
+	p := newProcess(t, storagetest.Dir(t), database)
 	p.start(t)
 	l := newLoad(t, p.url)
 	r := newReader(t, l, p.url)

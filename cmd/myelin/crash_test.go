@@ -40,7 +40,7 @@ func TestKill9(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dice := crashDice(t)
-			p := newProcess(t, shortDir(t), database(t))
+			p := newProcess(t, storagetest.Dir(t), database(t))
 			p.start(t)
 			l := newLoad(t, p.url)
 			r := newReader(t, l, p.url)

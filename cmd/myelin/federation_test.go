@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
 // TestFederation is a day in the life of two servers, and of a third that comes to it later.
@@ -364,7 +366,7 @@ func insist(ctx context.Context, t *testing.T, w *watcher, room string, n int) {
 // TestFederationSwitch: a server that keeps to itself has no routes for others, and counts nothing of them.
 func TestFederationSwitch(t *testing.T) {
 	for _, enabled := range []bool{true, false} {
-		c := settingsIn(t, shortDir(t))
+		c := settingsIn(t, storagetest.Dir(t))
 		c.Federation.Enabled = enabled
 		server := start(t, c)
 		want := http.StatusNotFound

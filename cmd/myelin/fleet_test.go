@@ -61,7 +61,7 @@ func eachMix(t *testing.T, n int, f func(*testing.T, *fleet)) {
 // newFleet starts a server on each of the databases.
 func newFleet(t *testing.T, databases []string) *fleet {
 	t.Helper()
-	f := &fleet{dir: shortDir(t)}
+	f := &fleet{dir: storagetest.Dir(t)}
 	writeCertificate(t, f.dir)
 	for i, database := range databases {
 		host := "127.0.0.1"
@@ -84,7 +84,7 @@ func (f *fleet) newServer(t *testing.T, host, database string) *fleetServer {
 // newServerBehind makes a server whose name has another port than the one it listens on, if that is not 0.
 func (f *fleet) newServerBehind(t *testing.T, host, database string, named int) *fleetServer {
 	t.Helper()
-	dir, clients, peers := shortDir(t), freePort(t), freePort(t)
+	dir, clients, peers := storagetest.Dir(t), freePort(t), freePort(t)
 	s := &fleetServer{name: fmt.Sprintf("%s:%d", host, cmp.Or(named, peers)), listens: fmt.Sprintf("127.0.0.1:%d", peers)}
 	type m map[string]any
 	text, err := json.Marshal(m{ // which is YAML too

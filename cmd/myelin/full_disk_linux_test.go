@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
 // smallDisk is a process wrapper that mounts a small filesystem at a folder, which only the process sees, and ends with it.
@@ -38,7 +40,7 @@ func ownMounts() *syscall.SysProcAttr {
 // TestFullDisk fills the disk under a server: writes are refused with an error that says so, reads go on, and when there
 // is room again so do writes. Nothing that was acknowledged is lost.
 func TestFullDisk(t *testing.T) {
-	dir := shortDir(t)
+	dir := storagetest.Dir(t)
 	mount := fmt.Sprintf(smallDisk, diskKB, shellQuote(dir))
 	probe := exec.Command("sh", "-c", mount, "sh", "true")
 	probe.SysProcAttr = ownMounts()

@@ -53,7 +53,7 @@ func eachHostile(t *testing.T, f func(*testing.T, *hostile)) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := settingsIn(t, shortDir(t))
+			c := settingsIn(t, storagetest.Dir(t))
 			c.Database = config.Database(database(t))
 			c.Registration, c.RateLimits.Enabled, c.RegistrationSharedSecret = "open", false, "hush"
 			c.Federation.Enabled = false // or it would look for the servers that the requests name
@@ -574,7 +574,7 @@ func (s *siege) readAll(reader session) {
 // TestSlowBodies keeps many connections whose bodies never come: the others are served as ever.
 func TestSlowBodies(t *testing.T) {
 	const slow = 300
-	server := start(t, settingsIn(t, shortDir(t)))
+	server := start(t, settingsIn(t, storagetest.Dir(t)))
 	for range slow {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(server.url, "http://"))
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/myelin-chat/myelin/storage/storagetest"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -111,7 +112,7 @@ func TestLargeJoin(t *testing.T) {
 	const members = 120
 	for name, database := range map[string]func(*testing.T) string{"sqlite": onSQLite, "postgres": onPostgres} {
 		t.Run(name, func(t *testing.T) {
-			f := &fleet{dir: shortDir(t)}
+			f := &fleet{dir: storagetest.Dir(t)}
 			writeCertificate(t, f.dir)
 			a, b := f.newServerBehind(t, "127.0.0.1", onSQLite(t), freePort(t)), f.newServer(t, "localhost", database(t))
 			g := newGate(t, f, a)

@@ -4,6 +4,8 @@ import (
 	"os"
 	"regexp"
 	"testing"
+
+	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
 // TestMetricsPage holds docs/metrics.md against what a server counts: each has a line, and no line is of what is not there.
@@ -16,7 +18,7 @@ func TestMetricsPage(t *testing.T) {
 	for _, name := range regexp.MustCompile("`((?:myelin|go)_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
 		documented[name[1]] = true
 	}
-	c := settingsIn(t, shortDir(t))
+	c := settingsIn(t, storagetest.Dir(t))
 	c.Federation.Enabled = true
 	_, counts := fetch(t, start(t, c).url+"/metrics")
 	counted := map[string]bool{}

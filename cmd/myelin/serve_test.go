@@ -25,21 +25,6 @@ import (
 // stopBudget is how long a server may take to stop; a second is promised, the rest is for a busy machine.
 const stopBudget = 3 * time.Second
 
-// shortDir is a folder whose name is short enough for a socket in it.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "myelin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // settingsIn are the settings of a server in dir, on a port that is free.
 func settingsIn(t *testing.T, dir string) config.Config {
 	t.Helper()
@@ -111,7 +96,7 @@ func (r running) get(t *testing.T, path string) string {
 }
 
 func TestServe(t *testing.T) {
-	dir := filepath.Join(shortDir(t), "data")
+	dir := filepath.Join(storagetest.Dir(t), "data")
 	c := settingsIn(t, dir)
 	server := start(t, c)
 	for path, want := range map[string]string{
@@ -163,7 +148,7 @@ func (r running) ask(ctx context.Context, method, path, token, body string) (ans
 
 // TestChat: all parts are joined, so a message wakes a client that waits, and survives a restart.
 func TestChat(t *testing.T) {
-	dir := shortDir(t)
+	dir := storagetest.Dir(t)
 	c := settingsIn(t, dir)
 	server := start(t, c)
 	if r := command(t, "secret\n", "admin", "create-user", "alice", "--password-stdin", "--data-dir", dir); r.err != nil {
@@ -192,7 +177,7 @@ func TestChat(t *testing.T) {
 }
 
 func TestServeOnPostgres(t *testing.T) {
-	dir := shortDir(t)
+	dir := storagetest.Dir(t)
 	c := settingsIn(t, dir)
 	c.Database = config.Database(storagetest.PostgresURL(t))
 	server := start(t, c)
@@ -215,8 +200,8 @@ func TestServeOnPostgres(t *testing.T) {
 }
 
 func TestServeTellsThatThePortIsTaken(t *testing.T) {
-	server := start(t, settingsIn(t, shortDir(t)))
-	c := settingsIn(t, shortDir(t))
+	server := start(t, settingsIn(t, storagetest.Dir(t)))
+	c := settingsIn(t, storagetest.Dir(t))
 	c.Listen[0].Address = strings.TrimPrefix(server.url, "http://")
 	if _, err := build(t.Context(), c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), c.Listen[0].Address) {
 		t.Fatalf("got %v, want an error that names the address", err)
@@ -226,7 +211,7 @@ func TestServeTellsThatThePortIsTaken(t *testing.T) {
 }
 
 func TestAccountsBesideAndWithoutAServer(t *testing.T) {
-	dir := shortDir(t)
+	dir := storagetest.Dir(t)
 	server := start(t, settingsIn(t, dir))
 	flags := []string{"--data-dir", dir, "--server-name", "localhost", "--password-hash-cost=4"}
 	expect := func(want string, args ...string) {
@@ -257,7 +242,7 @@ func errorText(err error) string {
 }
 
 func TestBackupAndRestore(t *testing.T) {
-	dir, other := shortDir(t), shortDir(t)
+	dir, other := storagetest.Dir(t), storagetest.Dir(t)
 	c := settingsIn(t, dir)
 	server := start(t, c)
 	copied := filepath.Join(other, "copy")
@@ -295,7 +280,7 @@ func TestBackupAndRestore(t *testing.T) {
 }
 
 func TestRestoreKeepsAnotherKey(t *testing.T) {
-	dir := shortDir(t)
+	dir := storagetest.Dir(t)
 	mine, theirs := filepath.Join(dir, "mine"), filepath.Join(dir, "theirs")
 	for _, path := range []string{mine, theirs} {
 		if _, _, err := signingKey(path); err != nil {
@@ -311,7 +296,7 @@ func TestRestoreKeepsAnotherKey(t *testing.T) {
 }
 
 func TestDoctorOpensTheDatabase(t *testing.T) {
-	dir := filepath.Join(shortDir(t), "data")
+	dir := filepath.Join(storagetest.Dir(t), "data")
 	r := command(t, "", "doctor", "--server-name=localhost", "--data-dir", dir, "--listen=127.0.0.1:0")
 	if r.err != nil || !strings.Contains(r.out, "SQLite 3.") {
 		t.Errorf("got %v and:\n%s", r.err, r.out)

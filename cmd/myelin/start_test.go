@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/myelin-chat/myelin/config"
+	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
 // said is what a command writes, and cancels a context at the first word.
@@ -36,7 +37,7 @@ func (s *said) Write(p []byte) (int, error) {
 
 // The command of the README, up to its first words.
 func TestServeCommand(t *testing.T) {
-	dir := shortDir(t)
+	dir := storagetest.Dir(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	out, log := &said{stop: stop}, &bytes.Buffer{}
@@ -68,7 +69,7 @@ func TestServeCommand(t *testing.T) {
 
 // A server keeps its name, whatever the settings say later.
 func TestServerIsNotRenamed(t *testing.T) {
-	c := settingsIn(t, shortDir(t))
+	c := settingsIn(t, storagetest.Dir(t))
 	server := start(t, c)
 	if r := command(t, "", "admin", "create-user", "alice", "--data-dir", c.DataDir); r.err != nil {
 		t.Fatal(r.err)
@@ -99,7 +100,7 @@ func TestTrustedProxies(t *testing.T) {
 		{[]string{"10.0.0.0/8"}, "192.0.2.1"},
 		{[]string{"10.0.0.0/8", "192.0.2.1"}, "198.51.100.7"},
 	} {
-		c := settingsIn(t, shortDir(t))
+		c := settingsIn(t, storagetest.Dir(t))
 		c.TrustedProxies, c.Registration = test.proxies, config.Open
 		server := start(t, c)
 		in := `{"username":"alice","password":"secret password","auth":{"type":"m.login.dummy"}}`

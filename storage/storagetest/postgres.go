@@ -127,7 +127,11 @@ cd / && rm -rf "$dir"
 // startServer starts a server on a Unix socket in a folder of its own, as another user if we are root,
 // for whom it refuses to run.
 func startServer(bin string) (*url.URL, error) {
-	dir, err := os.MkdirTemp("", "myelin-pg-")
+	parent := memory()
+	if fsync() == "on" {
+		parent = ""
+	}
+	dir, err := os.MkdirTemp(parent, "myelin-pg-")
 	if err != nil {
 		return nil, err
 	}

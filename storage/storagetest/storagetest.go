@@ -38,7 +38,7 @@ func Open(t testing.TB, kind string) *storage.DB {
 // Settings are those of a fresh database of the kind, for tests that open it more than once.
 func Settings(t testing.TB, kind string) storage.Settings {
 	t.Helper()
-	s := storage.Settings{URL: "sqlite", DataDir: t.TempDir(), Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	s := storage.Settings{URL: "sqlite", DataDir: Dir(t), Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	if kind == Postgres {
 		s.URL = PostgresURL(t)
 	}
