@@ -21,8 +21,10 @@ func (e *sqliteEngine) apply(a *attempt) outcome {
 		}
 	}
 	if e.overdue.CompareAndSwap(true, false) {
-		// Whatever the checkpoint beside us could not reach. If it fails nothing is lost, and it is tried again.
-		if _, err := checkpoint(e.writer, sqlite3.CHECKPOINT_PASSIVE); err != nil {
+		// Whatever the checkpoint beside us could not reach. If it fails, or that is at work just now, nothing is lost, and
+		// it is tried again.
+		_, err := checkpoint(e.writer, sqlite3.CHECKPOINT_PASSIVE)
+		if err != nil && !errors.Is(err, sqlite3.BUSY) {
 			e.log.Warn("the write-ahead log could not be copied", "err", err)
 		}
 	}
