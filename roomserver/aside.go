@@ -22,6 +22,7 @@ import (
 type aside struct {
 	event    *event.Event
 	stripped []byte              // of an invite or a knock
+	ends     int64               // number of the invite or knock that it ends; 0: none
 	unheard  []matrix.ServerName // of a leave of which these servers of the room are still to hear
 }
 
@@ -48,6 +49,15 @@ func (s *Server) setAside(ctx context.Context, in aside) (resident bool, err err
 		return false, fmt.Errorf("store a membership of %s: %w", in.event.RoomID, err)
 	}
 	return false, nil
+}
+
+// unlessOver drops the error that there is nothing to end any more: the room itself has the user banned by now, say, and
+// what it has stands.
+func unlessOver(err error) error {
+	if errors.Is(err, rooms.ErrAsideOver) {
+		return nil
+	}
+	return err
 }
 
 // asideWrite is what is to be stored.
@@ -81,6 +91,7 @@ func (s *Server) asideWrite(ctx context.Context, in aside) (w rooms.SetAside, er
 		RoomNum: room.Num, Room: room.ID, User: ev.Target(), Membership: ev.Membership(), EventNum: w.Event.Num,
 		Stripped: in.stripped,
 	}
+	w.Ends = in.ends
 	if len(in.unheard) > 0 {
 		w.Unheard = &rooms.UnheardLeave{Room: room, User: ev.Target(), Servers: in.unheard, SinceMS: s.now().UnixMilli()}
 	}
@@ -96,7 +107,7 @@ type Standing struct {
 	Membership event.Membership
 	Inviter    matrix.UserID       // if the membership is invite
 	Servers    []matrix.ServerName // that may be in the room
-	invite     *event.Event        // or knock
+	invite     *rooms.Event        // or knock
 }
 
 // Standing tells how a user stands to a room, of which perhaps nothing is known.
@@ -178,7 +189,7 @@ func (s *Server) standing(ctx context.Context, room rooms.Room, user matrix.User
 		return st, fmt.Errorf("read the membership of %s in %s: %w", user, room.ID, err)
 	}
 	for _, ev := range events {
-		if st.invite = ev.Event; m.Membership == event.Invite {
+		if st.invite = ev; m.Membership == event.Invite {
 			st.Inviter = ev.Sender
 		}
 	}
@@ -204,22 +215,24 @@ func sendersIn(stripped []byte) []matrix.ServerName {
 // taken back. The leave is the one that a resident server has taken; nil if none could be reached: the user is rid of
 // the invite all the same, and UnheardLeaves has it until one has heard of it.
 func (s *Server) Left(ctx context.Context, user matrix.UserID, id matrix.RoomID, leave *event.Event) error {
-	var unheard []matrix.ServerName
-	if leave == nil {
-		before, err := s.Standing(ctx, user, id)
-		if err != nil {
-			return err
-		}
-		if before.invite == nil {
-			return matrix.Errorf(matrix.Forbidden, "%s is not invited to %s", user, id)
-		}
-		if leave, err = s.lonelyLeave(before.invite); err != nil {
-			return err
-		}
-		unheard = append([]matrix.ServerName{before.Inviter.Server()}, before.Servers...)
+	before, err := s.Standing(ctx, user, id)
+	switch {
+	case err != nil:
+		return err
+	case before.invite == nil && leave == nil:
+		return matrix.Errorf(matrix.Forbidden, "%s is not invited to %s", user, id)
+	case before.invite == nil:
+		return nil // it was ended meanwhile
 	}
-	_, err := s.setAside(ctx, aside{event: leave, unheard: unheard})
-	return err
+	in := aside{event: leave, ends: before.invite.Num}
+	if leave == nil {
+		if in.event, err = s.lonelyLeave(before.invite.Event); err != nil {
+			return err
+		}
+		in.unheard = append([]matrix.ServerName{before.Inviter.Server()}, before.Servers...)
+	}
+	_, err = s.setAside(ctx, in)
+	return unlessOver(err)
 }
 
 // dropAside rids a user of an invite that the room, in which others of this server are by now, knows nothing of: it was
@@ -229,15 +242,15 @@ func (s *Server) dropAside(ctx context.Context, user matrix.UserID, id matrix.Ro
 	if err != nil || before.invite == nil {
 		return false, err
 	}
-	leave, err := s.lonelyLeave(before.invite)
+	leave, err := s.lonelyLeave(before.invite.Event)
 	if err != nil {
 		return false, err
 	}
-	w, err := s.asideWrite(ctx, aside{event: leave})
+	w, err := s.asideWrite(ctx, aside{event: leave, ends: before.invite.Num})
 	if err != nil {
 		return false, err
 	}
-	if _, err := s.db.Commit(ctx, w); err != nil {
+	if _, err := s.db.Commit(ctx, w); unlessOver(err) != nil {
 		return false, fmt.Errorf("drop the invite of %s to %s: %w", user, id, err)
 	}
 	return true, nil

@@ -3,6 +3,7 @@ package roomserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -161,6 +162,9 @@ func (s *Server) turnedAway(ctx context.Context, room rooms.Room, ev *event.Even
 	if !slices.Contains(ev.AuthEvents, before.invite.ID) {
 		return false, err
 	}
-	resident, err := s.setAside(ctx, aside{event: ev})
+	resident, err := s.setAside(ctx, aside{event: ev, ends: before.invite.Num})
+	if errors.Is(err, rooms.ErrAsideOver) {
+		return false, nil
+	}
 	return !resident && err == nil, err
 }

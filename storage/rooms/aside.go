@@ -1,6 +1,8 @@
 package rooms
 
 import (
+	"errors"
+
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 )
@@ -13,12 +15,21 @@ type SetAside struct {
 	Event      *Event
 	Known      bool // the event is stored already
 	Membership Membership
+	Ends       int64         // the event by which the user must still stand to the room, or it fails with ErrAsideOver; 0: any
 	Unheard    *UnheardLeave // of a leave that no server of the room has heard of; nil else
 }
+
+// ErrAsideOver says that what was to be ended is over: the membership is another by now.
+var ErrAsideOver = errors.New("rooms: the invite or knock is over")
 
 // Rows implements storage.Write. The news is of kind NewsInvite, as for every change of a user's rooms that is no event
 // of the room.
 func (w SetAside) Rows(it *storage.Item) {
+	if w.Ends != 0 {
+		it.Require(ErrAsideOver, `
+			UPDATE memberships SET event_num = $3 WHERE room_num = $1 AND user_id = $2 AND event_num = $4`,
+			w.Room.Num, string(w.Membership.User), w.Event.Num, w.Ends)
+	}
 	if w.NewRoom {
 		it.Insert(roomsTable, w.Room.Num, string(w.Room.ID), string(w.Room.Version.ID))
 	}
