@@ -42,8 +42,8 @@ func (s *Server) setAside(ctx context.Context, in aside) (resident bool, err err
 		return err == nil, err
 	}
 	w, err := s.asideWrite(ctx, in)
-	if err != nil || w.Known && w.Event.Kind == rooms.Aside {
-		return false, err
+	if err != nil || w.Known && (w.Event.Kind == rooms.Aside || !hasNoPlace(w.Event)) {
+		return false, err // it was set aside before, or the room itself has it, and its own word counts
 	}
 	if _, err = s.db.Commit(ctx, w); err != nil {
 		return false, fmt.Errorf("store a membership of %s: %w", in.event.RoomID, err)
@@ -96,6 +96,34 @@ func (s *Server) asideWrite(ctx context.Context, in aside) (w rooms.SetAside, er
 		w.Unheard = &rooms.UnheardLeave{Room: room, User: ev.Target(), Servers: in.unheard, SinceMS: s.now().UnixMilli()}
 	}
 	return w, nil
+}
+
+// settleAsides goes by the room's own word on users of whom something was set aside that has found its place in the room
+// by now. A knock, say, that a resident server has taken may have met with a ban.
+func (st *step) settleAsides(ctx context.Context) error {
+	for _, ev := range st.settled {
+		m, _, err := rooms.MembershipOf(ctx, st.server.db, st.room.Num, ev.Target())
+		if err != nil {
+			return fmt.Errorf("find the membership of %s in %s: %w", ev.Target(), st.room.ID, err)
+		}
+		is, now, err := st.member(ctx, ev.Target())
+		if unlessUnknown(err) != nil {
+			return err
+		}
+		if err != nil || m.EventNum != ev.Num || now != nil && now.Num == ev.Num {
+			continue // it is not known yet, or the other way round: what was set aside is out of date, or it is what the room says
+		}
+		m.Membership, m.Stripped, m.Forgotten = is, nil, false
+		if now == nil {
+			m.Membership = event.Leave // it is gone with its event
+		} else if m.EventNum = now.Num; is == event.Invite || is == event.Knock {
+			if m.Stripped, err = st.strippedState(ctx, now); err != nil {
+				return err
+			}
+		}
+		st.asides = append(st.asides, m)
+	}
+	return nil
 }
 
 // A Standing is how a user of this server stands to a room that this server may be in or not.

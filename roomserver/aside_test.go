@@ -427,38 +427,3 @@ func TestFalseInviteCanBeRejected(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// A leave whose answer comes late ends no ban that the room has told of meanwhile.
-func TestLateLeaveLeavesBan(t *testing.T) {
-	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
-		host, guest := newSite(t, "host.org"), siteOn(t, "guest.org", db)
-		room := host.create(roomserver.CreateRoom{Preset: "public_chat"})
-		if err := guest.adopt(host, room, "bob"); err != nil {
-			t.Fatal(err)
-		}
-		told, err := host.MakeLeave(background, guest.visit(room, "bob"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		leave := guest.build(told, nil)
-		if err := host.Ban(background, host.as("alice"), roomserver.Move{Room: room, Target: guest.user("bob")}); err != nil {
-			t.Fatal(err)
-		}
-		ban := host.stands(room, guest.user("bob"))
-		events, err := host.Events(background, mustRoom(t, host, room), []int64{ban.EventNum})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := guest.Receive(background, host.name, room, []*event.Event{events[0].Event})[0]; got.Outcome != roomserver.Accepted {
-			t.Fatalf("the ban: got outcome %d, %v", got.Outcome, got.Err)
-		}
-		before := db.Position()
-		if err := guest.Left(background, guest.user("bob"), room, leave); err != nil {
-			t.Fatal(err)
-		}
-		table, state := guest.stands(room, guest.user("bob")).Membership, guest.membership(room, guest.user("bob"))
-		if table != event.Ban || state != event.Ban || db.Position() != before {
-			t.Errorf("bob is %s by the table and %s by the state, with %d news; want ban, and none", table, state, db.Position()-before)
-		}
-	})
-}

@@ -40,6 +40,9 @@ type step struct {
 	unseen  []*event.Event // events of our own that the policy server has not seen
 	asked   PolicyServer   // whose signature they want
 
+	settled []*rooms.Event     // that were set aside, and have found their place
+	asides  []rooms.Membership // what has come of that
+
 	byID map[matrix.EventID]*rooms.Event // those not committed yet; nil until they are looked up
 
 	created   bool                // the room is new
@@ -243,6 +246,9 @@ func (st *step) store(ctx context.Context, in arrival) (*rooms.Event, error) {
 	if err := st.graph.append(st.server.hasher, &added); err != nil {
 		return nil, err
 	}
+	if in.stored != nil && in.stored.Kind == rooms.Aside && !in.unknown {
+		st.settled = append(st.settled, added.Event)
+	}
 	st.fresh[added.Num] = now
 	if st.byID != nil {
 		st.byID[added.ID] = added.Event
@@ -364,6 +370,9 @@ func (st *step) finish(ctx context.Context) (err error) {
 	if err := st.resolveCurrent(ctx); err != nil {
 		return err
 	}
+	if err := st.settleAsides(ctx); err != nil {
+		return err
+	}
 	if st.relist && st.tip.listed && st.directory == nil {
 		st.directory, err = st.directoryEntry(ctx)
 	}
@@ -380,7 +389,7 @@ func (st *step) write(generation int64) storage.Write {
 	}
 	a := rooms.Append{
 		Room: st.room, NewRoom: st.created, Generation: generation,
-		Events: st.events, Nodes: st.nodes, Directory: st.directory, Aliases: st.aliases,
+		Events: st.events, Asides: st.asides, Nodes: st.nodes, Directory: st.directory, Aliases: st.aliases,
 		Partial: st.begins, Whole: st.whole,
 	}
 	isNews := func(ev rooms.NewEvent) bool { return ev.Kind == rooms.Live && !ev.Again }

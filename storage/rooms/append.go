@@ -17,6 +17,7 @@ type Append struct {
 	NewRoom    bool  // the room itself is stored with its first events
 	Generation int64 // of the owner: what builds on a failed Append fails too
 	Events     []NewEvent
+	Asides     []Membership        // of users of whom one was set aside, after the events; their Position is filled in at the commit
 	Nodes      []statetree.NewNode // of the states of the events, and of the current state
 	Head       *Head               // after the last event; nil if none is live. Its Position is filled in at the commit
 	Directory  *Published
@@ -156,6 +157,9 @@ func (a Append) Rows(it *storage.Item) {
 			e.rows(it, nil, orNil(int64(e.Order.Anchor)))
 		}
 	}
+	for i := range a.Asides {
+		a.Asides[i].aloneRows(it)
+	}
 	if a.Partial != nil {
 		a.Partial.rows(it)
 	}
@@ -280,6 +284,12 @@ func (m *Membership) rows(it *storage.Item, at any) {
 	it.Insert(membershipsTable, m.RoomNum, string(m.User), string(m.Membership), m.EventNum, at, orNil(string(m.Stripped)), false,
 		string(m.User.Server()))
 	it.Insert(historyTable, m.RoomNum, string(m.User), at, string(m.Membership), m.EventNum)
+}
+
+// aloneRows stores a membership that no event of the room brings. The news is of kind NewsInvite, as for every change of a
+// user's rooms that is no event of the room.
+func (m *Membership) aloneRows(it *storage.Item) {
+	m.rows(it, it.News(storage.News{Kind: storage.NewsInvite, Room: m.Room, User: m.User, Value: *m}))
 }
 
 func (m *Move) rows(it *storage.Item) storage.Ref {

@@ -22,8 +22,7 @@ type SetAside struct {
 // ErrAsideOver says that what was to be ended is over: the membership is another by now.
 var ErrAsideOver = errors.New("rooms: the invite or knock is over")
 
-// Rows implements storage.Write. The news is of kind NewsInvite, as for every change of a user's rooms that is no event
-// of the room.
+// Rows implements storage.Write.
 func (w SetAside) Rows(it *storage.Item) {
 	if w.Ends != 0 {
 		it.Require(ErrAsideOver, `
@@ -40,8 +39,7 @@ func (w SetAside) Rows(it *storage.Item) {
 	if w.Unheard != nil {
 		w.Unheard.rows(it)
 	}
-	m := w.Membership
-	m.rows(it, it.News(storage.News{Kind: storage.NewsInvite, Room: m.Room, User: m.User, Value: m}))
+	w.Membership.aloneRows(it)
 }
 
 // BeginAnew forgets all that is stored of a room that this server has never been in, and gives it its version: whoever
