@@ -27,15 +27,19 @@ func (in *Inbox) takeFinished() servers.FinishTransactions {
 	return nums
 }
 
-// noteFinished notes what no other transaction took along.
+// noteFinished notes what no other transaction took along. What cannot be noted now is taken up again.
 func (in *Inbox) noteFinished() {
 	nums := in.takeFinished()
 	if len(nums) == 0 {
 		return
 	}
 	in.DB.Submit(nums, func(_ storage.Position, err error) {
-		if err != nil && !errors.Is(err, storage.ErrClosed) {
-			in.Log.Warn("transactions that were processed were not noted so; they will be processed again", "cause", err)
+		if err == nil {
+			return
+		}
+		in.finish(nums...)
+		if !errors.Is(err, storage.ErrClosed) {
+			in.Log.Warn("that transactions were processed is not noted yet", "transactions", len(nums), "cause", err)
 		}
 	})
 }

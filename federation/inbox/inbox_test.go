@@ -85,6 +85,34 @@ func TestFinished(t *testing.T) {
 	})
 }
 
+// change is a statement that changes the database under the inbox.
+type change string
+
+func (c change) Rows(it *storage.Item) { it.Exec(string(c)) }
+
+// That a transaction is done is noted later, if it cannot be noted now.
+func TestFinishedWhileTheDatabaseFails(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		d := newDesk(t, db)
+		d.stage(here, []*event.Event{d.message(here)})
+		all, err := servers.Staged(t.Context(), db, 0, 1)
+		must(t, err)
+		d.finish(all[0].Num)
+		_, err = db.Commit(t.Context(), change(`ALTER TABLE staged_transactions RENAME TO away`))
+		must(t, err)
+		d.noteFinished()
+		waitFor(t, "the number of the transaction", func() bool {
+			d.Inbox.mu.Lock()
+			defer d.Inbox.mu.Unlock()
+			return len(d.finished) == 1
+		})
+		_, err = db.Commit(t.Context(), change(`ALTER TABLE away RENAME TO staged_transactions`))
+		must(t, err)
+		d.noteFinished()
+		waitFor(t, "the note", func() bool { return d.staged() == 0 })
+	})
+}
+
 // A transaction that was taken in by this run is not taken up as one of the run before.
 func TestLoadLeavesNewOnes(t *testing.T) {
 	d := newDesk(t, sqlite(t))
