@@ -7,6 +7,16 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 )
 
+func TestClaimedRoom(t *testing.T) {
+	for raw, want := range map[string]matrix.RoomID{
+		`{"depth":1,"room_id":"!r:a.org"}`: "!r:a.org", `{"content":{"room_id":"!r:a.org"}}`: "", `{"room_id":1}`: "", `{"room_id":`: "", "": "",
+	} {
+		if got := ClaimedRoom([]byte(raw)); got != want {
+			t.Errorf("%s: got %q, want %q", raw, got, want)
+		}
+	}
+}
+
 func TestClaimedID(t *testing.T) {
 	for _, version := range []matrix.RoomVersion{"3", "6", "11"} {
 		v, _ := VersionOf(version)

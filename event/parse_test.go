@@ -343,6 +343,8 @@ func FuzzParse(f *testing.F) {
 		if !ok {
 			return
 		}
+		ClaimedRoom(raw)
+		ClaimedID(v, raw)
 		e, err := Parse(v, raw)
 		if err != nil {
 			var me *matrix.Error
@@ -361,6 +363,9 @@ func checkParsed(t *testing.T, e *Event) {
 	checkLoaded(t, e)
 	e.RequiredSigners()
 	e.SignedBy(e.Sender.Server())
+	if got := ClaimedRoom(e.JSON); got != e.RoomID && e.RoomID != matrix.RoomID("!"+e.ID[1:]) {
+		t.Fatalf("got %q for its room, want %q: %s", got, e.RoomID, e.JSON)
+	}
 	again, err := Parse(e.Version, e.JSON)
 	if err != nil {
 		t.Fatalf("parse of parsed: %v: %s", err, e.JSON)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/myelin-chat/myelin/accounts"
 	"github.com/myelin-chat/myelin/federation/inbox"
-	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/roomserver/ephemeral"
@@ -44,19 +43,19 @@ type passing struct {
 func (t *intake) takeEDUs(ctx context.Context, edus []json.RawMessage) (p passing, err error) {
 	receipts := 0
 	for _, raw := range edus {
-		var edu remote.EDU
-		if json.Unmarshal(raw, &edu) != nil {
+		var in edu
+		if json.Unmarshal(raw, &in) != nil {
 			continue
 		}
-		switch edu.Type {
+		switch in.Type {
 		case "m.typing":
-			err = t.takeTyping(ctx, edu.Content, &p)
+			err = t.takeTyping(ctx, in.Content, &p)
 		case "m.receipt":
-			err = t.takeReceipts(ctx, edu.Content, &receipts)
+			err = t.takeReceipts(ctx, in.Content, &receipts)
 		case "m.presence":
-			err = t.takePresence(ctx, edu.Content, &p)
+			err = t.takePresence(ctx, in.Content, &p)
 		case accounts.DirectToDevice:
-			t.takeToDevice(edu.Content)
+			t.takeToDevice(in.Content)
 		}
 		if err != nil {
 			return passing{}, err

@@ -11,10 +11,8 @@ import (
 	"github.com/myelin-chat/myelin/federation/inbox"
 	"github.com/myelin-chat/myelin/federation/keys"
 	"github.com/myelin-chat/myelin/federation/peer"
-	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/httpapi"
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/roomserver"
 )
 
@@ -31,6 +29,22 @@ type transaction struct {
 	Origin matrix.ServerName `json:"origin"`
 	PDUs   []json.RawMessage `json:"pdus"`
 	EDUs   []json.RawMessage `json:"edus"`
+}
+
+// edu is an ephemeral data unit.
+// https://spec.matrix.org/v1.19/server-server-api/#edus
+type edu struct {
+	Type    string          `json:"edu_type"`
+	Content json.RawMessage `json:"content"`
+}
+
+// response is the answer to a transaction: what became of its events.
+type response struct {
+	PDUs map[matrix.EventID]result `json:"pdus"`
+}
+
+type result struct {
+	Error string `json:"error,omitempty"` // empty: it was taken
 }
 
 // send takes a transaction in: what of it is no event, is not signed, or is not for this server is refused; the rest is
@@ -64,7 +78,7 @@ func (a *API) Take(ctx context.Context, origin matrix.ServerName, id string, bod
 	if err != nil {
 		return nil, err
 	}
-	t := intake{api: a, origin: origin, rooms: map[matrix.RoomID]*roomIntake{}, results: remote.Results{}}
+	t := intake{api: a, origin: origin, rooms: map[matrix.RoomID]*roomIntake{}, results: map[matrix.EventID]result{}}
 	if err := t.takePDUs(ctx, in.PDUs); err != nil {
 		return nil, err
 	}
@@ -76,7 +90,7 @@ func (a *API) Take(ctx context.Context, origin matrix.ServerName, id string, bod
 	if err := t.deliver(ctx); err != nil {
 		return nil, err
 	}
-	if answer, err = json.Marshal(remote.SendResponse{PDUs: t.results}); err != nil {
+	if answer, err = json.Marshal(response{PDUs: t.results}); err != nil {
 		return nil, err
 	}
 	answer, err = a.inbox.Stage(ctx, inbox.Transaction{Origin: origin, ID: id, Answer: answer, Items: t.items()})
@@ -110,7 +124,7 @@ type intake struct {
 	rooms   map[matrix.RoomID]*roomIntake
 	order   []*roomIntake
 	letters []accounts.RemoteToDevice
-	results remote.Results
+	results map[matrix.EventID]result
 }
 
 // roomIntake is what a transaction has for one room.
@@ -170,7 +184,7 @@ func (r *roomIntake) mayTake(e *event.Event, us matrix.ServerName) bool {
 // refuse notes why an event was not taken, under the ID that it has, if it can be found.
 func (t *intake) refuse(id matrix.EventID, why error) {
 	if _, noted := t.results[id]; id != "" && !noted {
-		t.results[id] = remote.Result{Error: why.Error()}
+		t.results[id] = result{Error: why.Error()}
 	}
 }
 
@@ -186,14 +200,14 @@ func (t *intake) takePDUs(ctx context.Context, pdus []json.RawMessage) error {
 			continue
 		}
 		if _, twice := t.results[e.ID]; !twice {
-			t.results[e.ID] = remote.Result{}
+			t.results[e.ID] = result{}
 			read = append(read, e)
 		}
 	}
 	for i, err := range t.api.ring.VerifyEvents(ctx, read) {
 		e := read[i]
 		if err != nil {
-			t.results[e.ID] = remote.Result{Error: plainly(err)}
+			t.results[e.ID] = result{Error: plainly(err)}
 		} else if err := t.admit(ctx, e); err != nil {
 			return err
 		}
@@ -214,7 +228,7 @@ func (t *intake) admit(ctx context.Context, e *event.Event) error {
 	case roomserver.Failed, roomserver.Busy:
 		return result.Err
 	}
-	t.results[e.ID] = remote.Result{Error: r.refused.Error()}
+	t.results[e.ID] = result{Error: r.refused.Error()}
 	return nil
 }
 
@@ -252,10 +266,8 @@ func (t *intake) read(ctx context.Context, raw []byte) (*event.Event, error) {
 func (t *intake) roomOf(ctx context.Context, raw []byte) (*roomIntake, error) {
 	// Most events are written canonically, and of the room of the one before. If the guess is wrong, it shows once the
 	// event is read.
-	if guess, ok := canonical.String(canonical.Get(raw, "room_id")); ok {
-		if r := t.rooms[matrix.RoomID(guess)]; r != nil && r.version != nil {
-			return r, nil
-		}
+	if r := t.rooms[event.ClaimedRoom(raw)]; r != nil && r.version != nil {
+		return r, nil
 	}
 	var claims struct {
 		RoomID  matrix.RoomID  `json:"room_id"`

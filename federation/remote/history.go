@@ -30,11 +30,6 @@ type MissingEventsRequest struct {
 	MinDepth int64            `json:"min_depth"`
 }
 
-// MissingEventsResponse is the answer of get_missing_events.
-type MissingEventsResponse struct {
-	Events []json.RawMessage `json:"events"`
-}
-
 // MissingEvents asks for the events in a gap.
 // https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid
 func (c *Client) MissingEvents(ctx context.Context, from matrix.ServerName, gap Gap) (Events, error) {
@@ -88,11 +83,6 @@ func (c *Client) EventAuth(ctx context.Context, from matrix.ServerName, at Place
 		},
 		room: at.Room, member: "auth_chain", max: maxStateEvents,
 	})
-}
-
-// AuthChainResponse is the answer of event_auth.
-type AuthChainResponse struct {
-	AuthChain []json.RawMessage `json:"auth_chain"`
 }
 
 // Event asks for one event. It is nil if the answer has anything else than that.

@@ -31,16 +31,6 @@ type JoinAnswer struct {
 	Refused        Refused
 }
 
-// SendJoinResponse is the answer of send_join. Nobody decodes it at once: see SendJoin.
-// https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid
-type SendJoinResponse struct {
-	Event          json.RawMessage     `json:"event,omitempty"`
-	State          []json.RawMessage   `json:"state"`
-	AuthChain      []json.RawMessage   `json:"auth_chain"`
-	MembersOmitted bool                `json:"members_omitted"`
-	ServersInRoom  []matrix.ServerName `json:"servers_in_room,omitempty"`
-}
-
 // SendJoin sends a join of ours to a resident server and returns what the room was before it. The answer is complete in
 // that it has a create event of the room's version; whether the state follows from the auth chain by the rules of the
 // room is not looked at.

@@ -2,18 +2,11 @@ package remote
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/outbound"
 )
-
-// SendKnockResponse is the answer of send_knock.
-// https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1send_knockroomideventid
-type SendKnockResponse struct {
-	State []json.RawMessage `json:"knock_room_state"`
-}
 
 // SendKnock sends a knock of ours to a resident server, and returns state events that tell what the room is.
 // https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1send_knockroomideventid

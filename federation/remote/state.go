@@ -23,12 +23,6 @@ type StateIDs struct {
 	AuthChain []matrix.EventID `json:"auth_chain_ids"`
 }
 
-// StateResponse is the answer of state.
-type StateResponse struct {
-	State     []json.RawMessage `json:"pdus"`
-	AuthChain []json.RawMessage `json:"auth_chain"`
-}
-
 // State asks for the state before an event.
 // https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1stateroomid
 func (c *Client) State(ctx context.Context, from matrix.ServerName, at Place) (State, error) {
