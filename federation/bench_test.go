@@ -30,7 +30,7 @@ func benchmarkTransaction(b *testing.B, db *storage.DB) {
 	room := w.room("shared")
 	them.join(room)
 	w.api.inbox.Receive = func(_ context.Context, _ matrix.ServerName, _ matrix.RoomID, events []*event.Event) []roomserver.Result {
-		return allAre(roomserver.Accepted, events)
+		return make([]roomserver.Result, len(events)) // done with, whatever became of them
 	}
 	w.run()
 	var bodies [][]byte

@@ -3,7 +3,6 @@ package federation_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -18,17 +17,8 @@ import (
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
-	"github.com/myelin-chat/myelin/storage/servers"
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
-
-// stagedTransactions is how many transactions are stored of which the work is not done.
-func (w *world) stagedTransactions() int {
-	w.t.Helper()
-	all, err := servers.Staged(w.t.Context(), w.db, 0, 1000)
-	must(w.t, err)
-	return len(all)
-}
 
 func (w *world) rows() int64 {
 	w.t.Helper()
@@ -163,9 +153,9 @@ func TestRepeat(t *testing.T) {
 func TestSameTransactionSideBySide(t *testing.T) {
 	w := newWorld(t)
 	var calls atomic.Int64
-	w.api.inbox.Receive = func(_ context.Context, _ matrix.ServerName, _ matrix.RoomID, events []*event.Event) []roomserver.Result {
+	w.api.inbox.Receive = func(ctx context.Context, from matrix.ServerName, room matrix.RoomID, events []*event.Event) []roomserver.Result {
 		calls.Add(1)
-		return allAre(roomserver.Accepted, events)
+		return w.rooms.Receive(ctx, from, room, events)
 	}
 	w.run()
 	them := w.them()
@@ -183,17 +173,6 @@ func TestSameTransactionSideBySide(t *testing.T) {
 	}
 }
 
-func allAre(o roomserver.Outcome, events []*event.Event) []roomserver.Result {
-	results := make([]roomserver.Result, len(events))
-	for i, e := range events {
-		results[i] = roomserver.Result{Event: e.ID, Outcome: o}
-		if o == roomserver.Missing || o == roomserver.Failed || o == roomserver.Busy {
-			results[i].Err = errors.New("so it is")
-		}
-	}
-	return results
-}
-
 // What was answered for is there after a crash between the answer and the room.
 func TestRestart(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
@@ -205,13 +184,13 @@ func TestRestart(t *testing.T) {
 		if got := them.send([]*event.Event{e}, receiptOf(room, bob, e.ID)); got[e.ID] != "" {
 			t.Fatalf("got %v, want the event taken", got)
 		}
-		if n := w.stagedTransactions(); n != 1 || w.stored(room, e.ID) != nil {
+		if n := w.rows(); n != 1 || w.stored(room, e.ID) != nil {
 			t.Fatalf("got %d staged, want the transaction, as nobody works", n)
 		}
 		w.build() // the process that was there is gone
 		stop := w.run()
 		waitFor(t, "the event", func() bool { return w.stored(room, e.ID) != nil })
-		waitFor(t, "the end of the work", func() bool { return w.stagedTransactions() == 0 })
+		w.settle()
 		receipts, err := rooms.ReceiptsOfUser(t.Context(), w.db, room.Num, bob)
 		if err != nil || len(receipts) != 1 || receipts[0].Event != e.ID {
 			t.Errorf("bob's receipts: got %v, %v, want the one of the event", receipts, err)
@@ -231,35 +210,6 @@ func waitFor(t *testing.T, what string, there func() bool) {
 			t.Fatalf("%s does not come", what)
 		}
 	}
-}
-
-// A room for which nothing can be done does not keep others waiting.
-func TestRoomsDoNotWaitForEachOther(t *testing.T) {
-	w := newWorld(t)
-	them := w.them()
-	slow, quick := w.room("shared"), w.room("shared")
-	them.join(slow)
-	them.join(quick)
-	release := make(chan struct{})
-	done := make(chan matrix.RoomID, 10)
-	w.api.inbox.Receive = func(ctx context.Context, _ matrix.ServerName, room matrix.RoomID, events []*event.Event) []roomserver.Result {
-		if room == slow.ID {
-			select {
-			case <-release:
-			case <-ctx.Done():
-			}
-		}
-		done <- room
-		return allAre(roomserver.Accepted, events)
-	}
-	w.run()
-	them.send([]*event.Event{them.message(slow, "1"), them.message(quick, "1")})
-	them.send([]*event.Event{them.message(slow, "2"), them.message(quick, "2")})
-	if got := <-done; got != quick.ID {
-		t.Errorf("done first: got %s, want the quick room", got)
-	}
-	close(release)
-	w.settle()
 }
 
 // An invite to a room that this server is not in can be taken back by who made it, and by nobody else.

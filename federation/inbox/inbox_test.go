@@ -9,6 +9,7 @@ import (
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/servers"
 	"github.com/myelin-chat/myelin/storage/storagetest"
@@ -143,6 +144,34 @@ func TestRestart(t *testing.T) {
 			t.Errorf("old transactions: got %d, %v, want none", d.rows(), err)
 		}
 	})
+}
+
+// A room for which nothing can be done does not keep others waiting.
+func TestRoomsDoNotWaitForEachOther(t *testing.T) {
+	const slow, quick = here, matrix.RoomID("!there:us.example")
+	d := newDesk(t, sqlite(t))
+	release := make(chan struct{})
+	done := make(chan matrix.RoomID, 10)
+	d.build(func(ctx context.Context, _ matrix.ServerName, room matrix.RoomID, events []*event.Event) []roomserver.Result {
+		if room == slow {
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+		}
+		done <- room
+		return allAre(roomserver.Accepted, events)
+	})
+	d.run()
+	for range 2 {
+		d.stage(slow, []*event.Event{d.message(slow)})
+		d.stage(quick, []*event.Event{d.message(quick)})
+	}
+	if got := <-done; got != quick {
+		t.Errorf("done first: got %s, want the quick room", got)
+	}
+	close(release)
+	d.settle()
 }
 
 // Of one server that sends more than is worked off, no more is taken; of others it is.
