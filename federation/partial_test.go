@@ -160,17 +160,7 @@ func TestPartialJoinHostileResident(t *testing.T) {
 		{"members omitted, but not said so", func(a map[string]any) { a["members_omitted"] = false }, true},
 		{"said to be omitted, but whole", func(a map[string]any) {}, true},
 	} {
-		host.mu.Lock()
-		host.tamper = func(path string, body []byte) []byte {
-			var answer map[string]any
-			if !strings.Contains(path, "/send_join/") || json.Unmarshal(body, &answer) != nil {
-				return body
-			}
-			c.change(answer)
-			body, _ = json.Marshal(answer)
-			return body
-		}
-		host.mu.Unlock()
+		host.tamperWithJoins(c.change)
 		err := guest.join("alice", room, "host.example")
 		if (err == nil) != c.joins {
 			t.Errorf("%s: got %v, want joined %v", c.name, err, c.joins)
@@ -179,5 +169,57 @@ func TestPartialJoinHostileResident(t *testing.T) {
 			must(t, guest.rooms.Leave(t.Context(), matrix.Requester{User: guest.user("alice"), Device: "D"}, room, ""))
 			must(t, guest.completePartial(t.Context()))
 		}
+	}
+}
+
+// tamperWithJoins lets a house lie to who joins.
+func (h *house) tamperWithJoins(change func(answer map[string]any)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tamper = func(path string, body []byte) []byte {
+		var answer map[string]any
+		if !strings.Contains(path, "/send_join/") || json.Unmarshal(body, &answer) != nil {
+			return body
+		}
+		change(answer)
+		body, _ = json.Marshal(answer)
+		return body
+	}
+}
+
+// A resident server that names others who are not in the room makes us write to some of them, each once for an event, and
+// only until the members are known. Those of whom a user is known to be there are told whatever it says.
+func TestPartialJoinNamesVictims(t *testing.T) {
+	const most = 1000
+	w := newTown(t)
+	host, guest := w.house("host.example"), w.house("guest.example")
+	room := host.crowd(120)
+	var names []any
+	for i := range 5 * most {
+		names = append(names, fmt.Sprintf("victim%d.example", i), "again.example")
+	}
+	host.tamperWithJoins(func(a map[string]any) { a["servers_in_room"] = append(names, "second.example") })
+	must(t, guest.join("alice", room, "host.example"))
+	told := func() []matrix.ServerName {
+		t.Helper()
+		in, err := audience.NewRooms(guest.db, guest.rooms).Servers(t.Context(), room)
+		must(t, err)
+		return in
+	}
+	in := told()
+	if len(in) > most+2 || !slices.Contains(in, "host.example") || !slices.Contains(in, "again.example") {
+		t.Errorf("got %d servers, want the one that let us in and %d of those that it names at most", len(in), most)
+	}
+	if slices.Contains(in, "second.example") {
+		t.Fatal("the last of those that are named is told; want it to be known before")
+	}
+	must(t, w.house("second.example").join("alice", room, "host.example"))
+	host.deliver(guest, room)
+	if !slices.Contains(told(), "second.example") {
+		t.Error("a server that has joined meanwhile is not told")
+	}
+	must(t, guest.completePartial(t.Context()))
+	if in = told(); len(in) != 3 {
+		t.Errorf("of the whole room: got %v, want those who are there", in)
 	}
 }

@@ -43,8 +43,8 @@ type residents struct {
 	loaded bool
 	root   statetree.NodeID
 	joined map[matrix.ServerName]int // users; none is 0
-	// Of a room that is partial, or was left before it was whole: the servers that were in it at our join.
-	others  []matrix.ServerName
+	// Of a room that is partial, or was left before it was whole: the servers that were said to be in it at our join.
+	named   []matrix.ServerName
 	partial bool
 
 	listed    bool
@@ -53,8 +53,13 @@ type residents struct {
 	listedFor statetree.NodeID
 }
 
-// maxResidents bounds the rooms whose servers are remembered.
-const maxResidents = 5000
+const (
+	// maxResidents bounds the rooms whose servers are remembered.
+	maxResidents = 5000
+	// maxNamed bounds the servers that are told of an event because one server alone has said that they are in the room. It
+	// need not be true, and they have not asked for it. Those that are left out see by the next event what they lack.
+	maxNamed = 1000
+)
 
 // Owed implements outbox.Rooms.
 //
@@ -106,8 +111,8 @@ func (a *Rooms) outside(ctx context.Context, ev *rooms.Event, before roomserver.
 	if was := found[0].Membership(); was != event.Invite && was != event.Knock {
 		return "", nil
 	}
-	permitted, err := a.permits(ctx, before, target.Server())
-	if err != nil || !permitted {
+	permits, err := a.permits(ctx, before)
+	if err != nil || !permits(target.Server()) {
 		return "", err
 	}
 	return target.Server(), nil
@@ -235,10 +240,10 @@ func (a *Rooms) load(ctx context.Context, r *residents, room rooms.Room) error {
 	if err != nil {
 		return fmt.Errorf("members of %s: %w", room.ID, err)
 	}
-	r.joined, r.root, r.loaded, r.others = joined, root, true, nil
+	r.joined, r.root, r.loaded, r.named = joined, root, true, nil
 	r.partial = partial.Hole != 0 && partial.Until == 0
 	if r.partial || partial.Members == 0 {
-		r.others = partial.Servers
+		r.named = partial.Servers
 	}
 	return nil
 }
@@ -279,39 +284,49 @@ func (r *residents) count(ev *rooms.Event, by int) {
 
 // write makes the list of the servers that the ACL permits.
 func (a *Rooms) write(ctx context.Context, r *residents, st roomserver.State) error {
-	list := make([]matrix.ServerName, 0, len(r.joined))
-	acl, err := st.Event(ctx, event.Key{Type: event.TypeServerACL})
+	permits, err := a.permits(ctx, st)
 	if err != nil {
 		return err
 	}
-	add := func(s matrix.ServerName) {
-		if acl == nil || a.acls.Permits(acl.Num, acl.Content, s) {
+	holed := r.partial
+	if len(r.named) > 0 && !holed {
+		if holed, err = st.LacksMembers(ctx); err != nil {
+			return err
+		}
+	}
+	list := make([]matrix.ServerName, 0, len(r.joined))
+	for s := range r.joined {
+		if permits(s) {
 			list = append(list, s)
 		}
 	}
-	for s := range r.joined {
-		add(s)
-	}
-	if len(r.others) > 0 {
-		holed, err := st.LacksMembers(ctx)
-		if err != nil {
-			return err
-		}
-		for _, s := range r.others {
-			if holed || r.partial {
-				add(s)
-			}
-		}
+	if holed {
+		list = append(list, r.unproven(permits)...)
 	}
 	slices.Sort(list)
-	list = slices.Compact(list)
-	r.list, r.ours = list, r.joined[a.rooms.ServerName()] > 0
+	r.list, r.ours = slices.Compact(list), r.joined[a.rooms.ServerName()] > 0
 	r.listed, r.listedFor = true, st.Root()
 	return nil
 }
 
-// permits says whether the ACL of a state permits a server.
-func (a *Rooms) permits(ctx context.Context, st roomserver.State, s matrix.ServerName) (bool, error) {
+// unproven returns servers that were said to be in the room and of which no user is known to be, the one that said so first.
+func (r *residents) unproven(permits func(matrix.ServerName) bool) (list []matrix.ServerName) {
+	for _, s := range r.named {
+		if len(list) == maxNamed {
+			break
+		}
+		if r.joined[s] == 0 && permits(s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// permits returns what says whether the ACL of a state permits a server.
+func (a *Rooms) permits(ctx context.Context, st roomserver.State) (func(matrix.ServerName) bool, error) {
 	acl, err := st.Event(ctx, event.Key{Type: event.TypeServerACL})
-	return err == nil && (acl == nil || a.acls.Permits(acl.Num, acl.Content, s)), err
+	if err != nil {
+		return nil, err
+	}
+	return func(s matrix.ServerName) bool { return acl == nil || a.acls.Permits(acl.Num, acl.Content, s) }, nil
 }

@@ -93,11 +93,13 @@ func (n *Network) joinThrough(ctx context.Context, v visit, s matrix.ServerName)
 	})
 }
 
-// others are the servers of a room but this one, the first before all others.
+// others are the servers of a room but this one, each once, the first before all others.
 func (n *Network) others(first matrix.ServerName, servers []matrix.ServerName) []matrix.ServerName {
 	list := []matrix.ServerName{first}
+	listed := map[matrix.ServerName]bool{first: true, n.rooms.ServerName(): true}
 	for _, s := range servers {
-		if s != first && s != n.rooms.ServerName() {
+		if !listed[s] {
+			listed[s] = true
 			list = append(list, s)
 		}
 	}
