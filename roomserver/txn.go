@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -30,13 +29,16 @@ type sentAs struct {
 // maxTxnIDBytes bounds what clients make us keep with an event.
 const maxTxnIDBytes = 1024
 
-// maxRecentTxns bounds the transactions of which the event is at hand.
-const maxRecentTxns = 20_000
+const (
+	maxRecentTxns = 20_000 // of which the event is at hand
+	maxRepeaters  = 10_000 // users
+)
 
 // txns are the transactions in flight and the recent ones.
 type txns struct {
-	secret [16]byte
-	recent *lru[int64, matrix.EventID]
+	secret    [16]byte
+	recent    *lru[int64, matrix.EventID]
+	repeaters *lru[matrix.UserID, struct{}] // who sent one again that was no longer recent
 
 	mu     sync.Mutex
 	flying map[int64]*txnCall
@@ -49,7 +51,11 @@ type txnCall struct {
 }
 
 func newTxns(secret [16]byte) *txns {
-	return &txns{secret: secret, recent: newLRU[int64, matrix.EventID](maxRecentTxns), flying: make(map[int64]*txnCall)}
+	return &txns{
+		secret: secret, flying: make(map[int64]*txnCall),
+		recent:    newLRU[int64, matrix.EventID](maxRecentTxns),
+		repeaters: newLRU[matrix.UserID, struct{}](maxRepeaters),
+	}
 }
 
 // key is a keyed hash of all that makes a transaction what it is; never 0.
@@ -111,24 +117,34 @@ func (s *Server) once(ctx context.Context, by matrix.Requester, txn Txn, send fu
 	call.err = errAbandoned // stands if send panics
 	defer s.txns.end(as.key, call)
 	// Others may wait for the outcome, so it no longer hangs on this caller's patience.
-	call.id, call.err = s.sendOnce(context.WithoutCancel(ctx), as, send)
+	call.id, call.err = s.sendOnce(context.WithoutCancel(ctx), by, as, send)
 	return call.id, call.err
 }
 
 var errAbandoned = errors.New("roomserver: a transaction was given up")
 
-func (s *Server) sendOnce(ctx context.Context, as sentAs, send func(context.Context, sentAs) (matrix.EventID, error)) (matrix.EventID, error) {
-	if id, ok, err := s.sent(ctx, as); ok || err != nil {
-		return id, err
-	}
-	id, err := send(ctx, as)
-	if errors.Is(err, storage.ErrDuplicate) {
-		// Another node was faster.
-		if earlier, ok, found := s.sent(ctx, as); ok || found != nil {
-			return earlier, found
+// sendOnce does not look for a transaction before it sends: nearly all are new, and the commit fails of one that is not. But
+// others are then to be committed again with it; so of who has repeated one, all are looked for first from then on.
+func (s *Server) sendOnce(ctx context.Context, by matrix.Requester, as sentAs, send func(context.Context, sentAs) (matrix.EventID, error)) (matrix.EventID, error) {
+	if _, repeats := s.txns.repeaters.get(by.User); repeats {
+		if id, ok, err := s.sent(ctx, as); ok || err != nil {
+			return id, err
 		}
 	}
-	return id, err
+	id, err := send(ctx, as)
+	if err == nil {
+		return id, nil
+	}
+	// Whatever it is refused for: what was sent once stays sent, also by who has left the room since.
+	earlier, ok, found := s.sent(ctx, as)
+	switch {
+	case ok:
+		s.txns.repeaters.add(by.User, struct{}{}, 1)
+		return earlier, nil
+	case found != nil:
+		return "", found
+	}
+	return "", err
 }
 
 func (s *Server) sent(ctx context.Context, as sentAs) (matrix.EventID, bool, error) {
