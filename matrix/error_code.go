@@ -50,7 +50,7 @@ const (
 	ThreepidMediumNotSupported  ErrorCode = "M_THREEPID_MEDIUM_NOT_SUPPORTED"
 	ThreepidNotFound            ErrorCode = "M_THREEPID_NOT_FOUND"
 	TooLarge                    ErrorCode = "M_TOO_LARGE"
-	UnableDueToPartialState     ErrorCode = "M_UNABLE_DUE_TO_PARTIAL_STATE" // of other servers, not of the specification
+	UnableDueToPartialState     ErrorCode = "M_UNABLE_DUE_TO_PARTIAL_STATE" // MSC3895, not of the specification
 	UnableToAuthoriseJoin       ErrorCode = "M_UNABLE_TO_AUTHORISE_JOIN"
 	UnableToGrantJoin           ErrorCode = "M_UNABLE_TO_GRANT_JOIN"
 	Unauthorized                ErrorCode = "M_UNAUTHORIZED"

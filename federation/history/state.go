@@ -104,7 +104,7 @@ func (a *API) stateBefore(ctx context.Context, c *peer.Call) (state, chain []*ro
 		return nil, nil, err
 	}
 	if e.StateUnknown {
-		return nil, nil, notFound(c.Query("event_id"))
+		return nil, nil, matrix.Errorf(matrix.NotFound, "this server does not know the state before %s", e.ID)
 	}
 	if state, err = a.stateAt(ctx, v, e); err != nil {
 		return nil, nil, err
@@ -113,6 +113,9 @@ func (a *API) stateBefore(ctx context.Context, c *peer.Call) (state, chain []*ro
 	return state, chain, err
 }
 
+// stateAt returns the state before an event. While the members of the room are unknown, the answer is 404, as for any event
+// of which "the server doesn't know about the state"; the code says to other servers that this will pass (MSC3895).
+// https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid
 func (a *API) stateAt(ctx context.Context, v *view.ServerViewer, e *rooms.Event) ([]*rooms.Event, error) {
 	if e.StateBefore == 0 {
 		return nil, nil // of the first event
@@ -122,7 +125,7 @@ func (a *API) stateAt(ctx context.Context, v *view.ServerViewer, e *rooms.Event)
 		return nil, err
 	}
 	if partial {
-		return nil, matrix.Errorf(matrix.UnableDueToPartialState, "this server does not know all of %s yet", v.Room.ID)
+		return nil, matrix.Errorf(matrix.UnableDueToPartialState, "the members of %s are still being fetched by this server", v.Room.ID)
 	}
 	return a.rooms.StateAt(v.Room, e.StateBefore).All(ctx)
 }
