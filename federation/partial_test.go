@@ -114,8 +114,9 @@ func TestPartialJoinOverNetwork(t *testing.T) {
 func refused(t *testing.T, what string, err error) {
 	t.Helper()
 	var answer *outbound.RemoteError
-	if !errors.As(err, &answer) || answer.Status != 404 || answer.Code != matrix.UnableDueToPartialState {
-		t.Errorf("%s: got %v, want 404 %s", what, err, matrix.UnableDueToPartialState)
+	if !errors.As(err, &answer) || answer.Status != 404 || answer.Code != matrix.UnableDueToPartialState ||
+		!strings.Contains(answer.Message, "still being fetched") {
+		t.Errorf("%s: got %v, want 404 %s, and why", what, err, matrix.UnableDueToPartialState)
 	}
 }
 
@@ -222,4 +223,63 @@ func TestPartialJoinNamesVictims(t *testing.T) {
 	if in = told(); len(in) != 3 {
 		t.Errorf("of the whole room: got %v, want those who are there", in)
 	}
+}
+
+// Whether a user of ours is banned from a partial room is not known here. Only the server that let us in is believed that one
+// is not, lest whom it has banned names another that says so.
+func TestPartialJoinIsVouchedForByHost(t *testing.T) {
+	w := newTown(t)
+	host, guest, l := w.house("host.example"), w.house("guest.example"), w.liar()
+	room := host.crowd(120)
+	ban := roomserver.Move{Room: room, Target: guest.user("bob")}
+	must(t, host.rooms.Ban(t.Context(), host.as("alice"), ban))
+	must(t, guest.join("alice", room, "host.example"))
+	if !guest.isPartial(room) {
+		t.Fatal("all members came with the join")
+	}
+	for _, content := range []string{
+		`{"membership":"join"}`, `{"membership":"join","join_authorised_via_users_server":"@x:liar.example"}`,
+	} {
+		l.template = func(string) string {
+			return fmt.Sprintf(`{"room_version":"11","event":{"type":"m.room.member","room_id":%q,"sender":%q,"state_key":%q,`+
+				`"content":%s,"prev_events":["$p"],"auth_events":["$a"],"depth":7}}`, room, guest.user("bob"), guest.user("bob"), content)
+		}
+		wantCode(t, content, guest.join("bob", room, liarName, "host.example"), matrix.Forbidden)
+		if len(l.got) > 0 {
+			t.Errorf("%s: the liar was sent %s", content, l.got)
+		}
+	}
+	if stands := guest.stands("bob", room).Membership; stands == event.Join {
+		t.Error("bob, who is banned, has joined")
+	}
+	host.door.dead = true
+	if err := guest.join("bob", room, liarName); err == nil || len(l.got) > 0 {
+		t.Errorf("with a host that is away: got %v, want that nobody else is believed", err)
+	}
+}
+
+// Into a restricted room that is partial, any server brings a user that may vouch by the rules of the room: it has to sign.
+func TestPartialJoinOfRestrictedRoom(t *testing.T) {
+	w := newTown(t)
+	host, second, guest := w.house("host.example"), w.house("second.example"), w.house("guest.example")
+	club := host.create(roomserver.CreateRoom{Preset: "public_chat"})
+	room := host.crowd(120)
+	for _, h := range []*house{second, guest} {
+		must(t, h.join("alice", club, "host.example"))
+	}
+	must(t, guest.join("bob", club, "host.example"))
+	guest.deliver(second, club)
+	must(t, second.join("alice", room, "host.example"))
+	must(t, second.completePartial(t.Context()))
+	host.set(room, event.TypePowerLevels, `{"users":{"@alice:host.example":100,"@alice:second.example":50}}`)
+	host.set(room, event.TypeJoinRules, fmt.Sprintf(`{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":%q}]}`, club))
+	host.deliver(second, room)
+	must(t, guest.join("alice", room, "host.example"))
+	if !guest.isPartial(room) {
+		t.Fatal("all members came with the join")
+	}
+	host.door.dead = true
+	must(t, guest.join("bob", room, "second.example"))
+	must(t, guest.completePartial(t.Context()))
+	wantMember(t, "bob", guest.stands("bob", room).Membership, event.Join)
 }

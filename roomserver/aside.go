@@ -130,11 +130,12 @@ func (st *step) settleAsides(ctx context.Context) error {
 type Standing struct {
 	Resident   bool // this server is in the room, and nobody else is asked
 	Lived      bool // it is or was in the room
-	Partial    bool // it is in the room, and does not know all members yet
+	Restricted bool // of a partial room: users are vouched for
 	Version    *event.Version
 	Membership event.Membership
 	Inviter    matrix.UserID       // if the membership is invite
 	Servers    []matrix.ServerName // that may be in the room
+	Host       matrix.ServerName   // of a partial room that this server is in: through which it came in; else empty
 	invite     *rooms.Event        // or knock
 }
 
@@ -167,8 +168,21 @@ func (s *Server) Standing(ctx context.Context, user matrix.UserID, id matrix.Roo
 		return st, fmt.Errorf("find room %s: %w", id, err)
 	}
 	st.Resident, err = s.livesHere(ctx, room, st.Lived && len(joined) == 0)
-	st.Partial = st.Resident && wasPartial && join.Until == 0
+	if err == nil && st.Resident && wasPartial && join.Until == 0 {
+		st.Host = join.Servers[0]
+		st.Restricted, err = s.isRestricted(ctx, room)
+	}
 	return st, err
+}
+
+// isRestricted says whether a room lets in, now, who is in another room.
+func (s *Server) isRestricted(ctx context.Context, room rooms.Room) (bool, error) {
+	now, err := s.Current(ctx, room.ID)
+	if err != nil {
+		return false, err
+	}
+	rule, err := now.Event(ctx, joinRulesKey)
+	return restricts(room.Version, rule), err
 }
 
 // maxKnownServers bounds the members whose servers are asked for a room that this one has left.

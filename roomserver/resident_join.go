@@ -204,8 +204,10 @@ func (s *Server) shortAuthChain(ctx context.Context, room rooms.Room, of []*room
 
 // isRestricted says whether the join rule lets in who is in another room.
 // https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
-func (st *step) isRestricted() bool {
-	rule, v := contentText(st.tip.joinRules, "join_rule"), st.room.Version
+func (st *step) isRestricted() bool { return restricts(st.room.Version, st.tip.joinRules) }
+
+func restricts(v *event.Version, joinRules *rooms.Event) bool {
+	rule := contentText(joinRules, "join_rule")
 	return rule == "restricted" && v.RestrictedJoins || rule == "knock_restricted" && v.KnockRestricted
 }
 

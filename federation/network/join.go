@@ -66,8 +66,8 @@ func isElsewhere(err error) bool {
 }
 
 // joinThrough joins through one server. Of a room that this server has never been in, it need not tell the members: they
-// come later. If this server is in the room, and only does not know whether the user may come in, that the other server
-// would let it in is all that is wanted of it, but where it has to vouch for the user.
+// come later. If this server is in the room, and only does not know whether the user may come in, that the server which let
+// it in would let in the user is all that is wanted, but where the rules of the room want another to vouch for the user.
 // https://spec.matrix.org/v1.19/server-server-api/#joining-rooms
 func (n *Network) joinThrough(ctx context.Context, v visit, s matrix.ServerName) error {
 	template, err := n.remote.MakeJoin(ctx, v.at(s))
@@ -78,7 +78,11 @@ func (n *Network) joinThrough(ctx context.Context, v visit, s matrix.ServerName)
 	if err != nil {
 		return err
 	}
-	if _, restricted := join.JoinAuthoriser(); v.standing.Partial && !restricted {
+	_, authorised := join.JoinAuthoriser()
+	if host := v.standing.Host; host != "" && !(authorised && v.standing.Restricted) {
+		if s != host {
+			return matrix.Errorf(matrix.UnableToAuthoriseJoin, "only %s can say yet whether the user may join", host)
+		}
 		in := v.in
 		in.Vouched = true
 		return n.rooms.JoinWith(ctx, v.by, in)

@@ -88,9 +88,14 @@ type plan struct {
 }
 
 // candidates are the servers to ask: those that the client names, and that of who has invited the user. If it names none,
-// or this server is in the room, also all that it thinks are there.
+// or this server is in the room, also all that it thinks are there. Into a partial room, one that this server came in
+// through lets others in, too; nobody else is believed, but for who may vouch for them by the rules of the room.
 func candidates(p plan) []matrix.ServerName {
-	servers := slices.Clone(p.via)
+	host := p.standing.Host
+	if host != "" && !p.standing.Restricted {
+		return []matrix.ServerName{host}
+	}
+	servers := append([]matrix.ServerName{host}, p.via...)
 	if p.standing.Inviter != "" {
 		servers = append(servers, p.standing.Inviter.Server())
 	}
