@@ -17,14 +17,10 @@ import (
 // The tables of the benchmarks have the shape of a room's: an event with two indexes, its nodes of
 // state, a row that is replaced and one that is added.
 var (
-	benchEvents = &storage.Table{Name: "bench_events", Key: []string{"num"}, Columns: []storage.Column{
-		{Name: "num", Type: storage.BigInt}, {Name: "room", Type: storage.BigInt}, {Name: "event_id", Type: storage.Text},
-		{Name: "position", Type: storage.BigInt}, {Name: "sub", Type: storage.BigInt}, {Name: "type", Type: storage.Text},
-		{Name: "state_before", Type: storage.BigInt}, {Name: "json", Type: storage.Text},
-	}}
-	benchHeads = &storage.Table{Name: "bench_heads", Key: []string{"room"}, OnConflict: storage.Replace, Columns: []storage.Column{
-		{Name: "room", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}, {Name: "extremities", Type: storage.Text},
-	}}
+	benchEvents = storage.NewTable("bench_events", storage.Fail, `
+		num BIGINT KEY, room BIGINT, event_id TEXT, position BIGINT, sub BIGINT, type TEXT, state_before BIGINT,
+		json TEXT`)
+	benchHeads = storage.NewTable("bench_heads", storage.Replace, "room BIGINT KEY, position BIGINT, extremities TEXT")
 )
 
 const benchSchema = `

@@ -16,16 +16,10 @@ func (w write) Rows(it *storage.Item) { w(it) }
 
 var (
 	// things fail on a duplicate; notes are replaced; marks are ignored.
-	things = &storage.Table{Name: "test_things", Key: []string{"id"}, Columns: []storage.Column{
-		{Name: "id", Type: storage.Text}, {Name: "position", Type: storage.BigInt},
-		{Name: "flag", Type: storage.Boolean}, {Name: "data", Type: storage.Bytes}, {Name: "note", Type: storage.Text},
-	}}
-	notes = &storage.Table{Name: "test_notes", Key: []string{"id"}, OnConflict: storage.Replace, Columns: []storage.Column{
-		{Name: "id", Type: storage.Text}, {Name: "body", Type: storage.Text}, {Name: "position", Type: storage.BigInt},
-	}}
-	marks = &storage.Table{Name: "test_marks", Key: []string{"id"}, OnConflict: storage.Ignore, Columns: []storage.Column{
-		{Name: "id", Type: storage.BigInt}, {Name: "body", Type: storage.Text},
-	}}
+	things = storage.NewTable("test_things", storage.Fail, `
+		id TEXT KEY, position BIGINT, flag BOOLEAN, data BYTEA, note TEXT`)
+	notes = storage.NewTable("test_notes", storage.Replace, "id TEXT KEY, body TEXT, position BIGINT")
+	marks = storage.NewTable("test_marks", storage.Ignore, "id BIGINT KEY, body TEXT")
 )
 
 const testSchema = `

@@ -76,19 +76,19 @@ func (d dialect) schema(sql string) string {
 // insert returns the statement that inserts into t: one row on SQLite, any number of them, as one
 // array per column, on PostgreSQL.
 func (d dialect) insert(t *Table) string {
-	names, params, sets := make([]string, len(t.Columns)), make([]string, len(t.Columns)), []string{}
+	names, params, sets := make([]string, len(t.columns)), make([]string, len(t.columns)), []string{}
 	key := map[string]bool{}
-	for _, k := range t.Key {
+	for _, k := range t.key {
 		key[k] = true
 	}
-	for i, c := range t.Columns {
-		names[i] = c.Name
+	for i, c := range t.columns {
+		names[i] = c.name
 		params[i] = fmt.Sprintf("?%d", i+1)
 		if d == postgresDialect {
-			params[i] = fmt.Sprintf("$%d::%s[]", i+1, postgresType(c.Type))
+			params[i] = fmt.Sprintf("$%d::%s[]", i+1, postgresType(c.typ))
 		}
-		if !key[c.Name] {
-			sets = append(sets, c.Name+" = excluded."+c.Name)
+		if !key[c.name] {
+			sets = append(sets, c.name+" = excluded."+c.name)
 		}
 	}
 	// The casts tell PostgreSQL the types of the arrays; without them it would guess, and not plan the statement once.
@@ -96,19 +96,19 @@ func (d dialect) insert(t *Table) string {
 	if d == postgresDialect {
 		source = "SELECT * FROM unnest(%s)"
 	}
-	sql := fmt.Sprintf("INSERT INTO %s (%s) "+source, t.Name, strings.Join(names, ", "), strings.Join(params, ", "))
+	sql := fmt.Sprintf("INSERT INTO %s (%s) "+source, t.name, strings.Join(names, ", "), strings.Join(params, ", "))
 	switch {
 	// A table that is all key has nothing to replace.
-	case t.OnConflict == Ignore, t.OnConflict == Replace && len(sets) == 0:
+	case t.onConflict == Ignore, t.onConflict == Replace && len(sets) == 0:
 		sql += " ON CONFLICT DO NOTHING"
-	case t.OnConflict == Replace:
-		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", strings.Join(t.Key, ", "), strings.Join(sets, ", "))
+	case t.onConflict == Replace:
+		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", strings.Join(t.key, ", "), strings.Join(sets, ", "))
 	}
 	return sql
 }
 
-func postgresType(t ColumnType) string {
-	return [...]string{Text: "text", BigInt: "bigint", Boolean: "boolean", Bytes: "bytea"}[t]
+func postgresType(t columnType) string {
+	return [...]string{textColumn: "text", bigintColumn: "bigint", booleanColumn: "boolean", bytesColumn: "bytea"}[t]
 }
 
 // moveLog moves the log row, if it is where we left it: a division by zero fails the transaction on

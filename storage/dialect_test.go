@@ -42,19 +42,16 @@ func TestSchemaText(t *testing.T) {
 }
 
 func TestInsertText(t *testing.T) {
-	table := func(c Conflict, key ...string) *Table {
-		return &Table{Name: "t", Key: key, OnConflict: c, Columns: []Column{{"a", Text}, {"b", BigInt}, {"c", Bytes}, {"d", Boolean}}}
-	}
 	for _, c := range []struct {
 		table *Table
 		d     dialect
 		want  string
 	}{
-		{table(Fail), sqliteDialect, `INSERT INTO t (a, b, c, d) VALUES (?1, ?2, ?3, ?4)`},
-		{table(Ignore, "a"), sqliteDialect, `INSERT INTO t (a, b, c, d) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`},
-		{table(Replace, "a", "b"), sqliteDialect, `INSERT INTO t (a, b, c, d) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (a, b) DO UPDATE SET c = excluded.c, d = excluded.d`},
-		{table(Replace, "a", "b", "c", "d"), sqliteDialect, `INSERT INTO t (a, b, c, d) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`},
-		{table(Fail), postgresDialect, `INSERT INTO t (a, b, c, d) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::boolean[])`},
+		{NewTable("t", Fail, "a TEXT, b BIGINT, c BYTEA, d BOOLEAN"), sqliteDialect, `INSERT INTO t (a, b, c, d) VALUES (?1, ?2, ?3, ?4)`},
+		{NewTable("t", Ignore, "a TEXT KEY, b BIGINT, c BYTEA, d BOOLEAN"), sqliteDialect, `INSERT INTO t (a, b, c, d) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`},
+		{NewTable("t", Replace, "a TEXT KEY, b BIGINT KEY, c BYTEA, d BOOLEAN"), sqliteDialect, `INSERT INTO t (a, b, c, d) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (a, b) DO UPDATE SET c = excluded.c, d = excluded.d`},
+		{NewTable("t", Replace, "a TEXT KEY, b BIGINT KEY, c BYTEA KEY, d BOOLEAN KEY"), sqliteDialect, `INSERT INTO t (a, b, c, d) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`},
+		{NewTable("t", Fail, "a TEXT, b BIGINT, c BYTEA, d BOOLEAN"), postgresDialect, `INSERT INTO t (a, b, c, d) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::boolean[])`},
 	} {
 		if got := c.d.insert(c.table); got != c.want {
 			t.Errorf("got %s, want %s", got, c.want)

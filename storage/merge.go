@@ -59,7 +59,7 @@ func merge(a *attempt) []*tableRows {
 		}
 	}
 	for _, t := range tables {
-		if t.table.OnConflict == Replace && len(t.rows) > 1 {
+		if t.table.onConflict == Replace && len(t.rows) > 1 {
 			t.dropReplaced()
 		}
 	}
@@ -104,17 +104,4 @@ func (r *row) appendKey(b []byte, columns []int) []byte {
 		}
 	}
 	return b
-}
-
-// keyColumns are the indexes of the key among the columns.
-func (t *Table) keyColumns() []int {
-	var columns []int
-	for _, k := range t.Key {
-		for i, c := range t.Columns {
-			if c.Name == k {
-				columns = append(columns, i)
-			}
-		}
-	}
-	return columns
 }

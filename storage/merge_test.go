@@ -9,9 +9,8 @@ import (
 )
 
 func TestMerge(t *testing.T) {
-	columns := []Column{{"a", Text}, {"b", BigInt}, {"c", Bytes}}
-	replace := &Table{Name: "r", Columns: columns, Key: []string{"a", "b"}, OnConflict: Replace}
-	plain := &Table{Name: "p", Columns: columns}
+	replace := NewTable("r", Replace, "a TEXT KEY, b BIGINT KEY, c BYTEA")
+	plain := NewTable("p", Fail, "a TEXT, b BIGINT, c BYTEA")
 	one, two := &Item{}, &Item{}
 	ref := one.News(News{})
 	one.Insert(replace, "k", ref, []byte("old"))
@@ -24,7 +23,7 @@ func TestMerge(t *testing.T) {
 	for _, tr := range got {
 		for i := range tr.rows {
 			c, _ := tr.rows[i].value(2).([]byte)
-			rows = append(rows, tr.table.Name+":"+string(c))
+			rows = append(rows, tr.table.name+":"+string(c))
 		}
 	}
 	if want := []string{"r:new", "r:other key", "p:", "p:"}; !reflect.DeepEqual(rows, want) {

@@ -113,7 +113,7 @@ func (e *postgresEngine) addWrites(p *pipeline, a *attempt, tables []*tableRows)
 			sql = postgresDialect.insert(t.table)
 			e.inserts[t.table] = sql
 		}
-		args := make([]any, len(t.table.Columns))
+		args := make([]any, len(t.table.columns))
 		for i := range args {
 			args[i] = columnArray{t, i}
 		}
@@ -235,5 +235,5 @@ func (c columnArray) Index(i int) any { return c.rows.rows[i].value(c.column) }
 
 // IndexType is any value of the column's type.
 func (c columnArray) IndexType() any {
-	return [...]any{Text: "", BigInt: int64(0), Boolean: false, Bytes: []byte{}}[c.rows.table.Columns[c.column].Type]
+	return [...]any{textColumn: "", bigintColumn: int64(0), booleanColumn: false, bytesColumn: []byte{}}[c.rows.table.columns[c.column].typ]
 }

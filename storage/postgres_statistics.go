@@ -53,10 +53,10 @@ func (s *statistics) add(stored []*tableRows) {
 		return
 	}
 	for _, t := range stored {
-		g := s.tables[t.table.Name]
+		g := s.tables[t.table.name]
 		if g == nil {
 			g = &growth{}
-			s.tables[t.table.Name] = g
+			s.tables[t.table.name] = g
 		}
 		g.added += int64(len(t.rows))
 		if g.isDue() {

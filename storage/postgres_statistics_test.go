@@ -8,7 +8,7 @@ import (
 func TestStatistics(t *testing.T) {
 	s := newStatistics()
 	rows := func(table string, n int) []*tableRows {
-		return []*tableRows{{table: &Table{Name: table}, rows: make([]row, n)}}
+		return []*tableRows{{table: &Table{name: table}, rows: make([]row, n)}}
 	}
 	s.add(rows("early", 5*firstLook))
 	if got := s.take(); got != nil {

@@ -99,8 +99,8 @@ func argumentOfKind(v reflect.Value) (any, error) {
 }
 
 // columnValue returns v as argument does, and checks that it fits the column.
-func columnValue(t ColumnType, v any) (any, error) {
-	if b, ok := v.([]byte); ok && t == Text && b != nil {
+func columnValue(t columnType, v any) (any, error) {
+	if b, ok := v.([]byte); ok && t == textColumn && b != nil {
 		return escapeText(string(b)), nil
 	}
 	n, err := argument(v)
@@ -112,16 +112,16 @@ func columnValue(t ColumnType, v any) (any, error) {
 	case nil:
 		ok = true
 	case string:
-		ok = t == Text
+		ok = t == textColumn
 	case int64, Ref:
-		ok = t == BigInt
+		ok = t == bigintColumn
 	case bool:
-		ok = t == Boolean
+		ok = t == booleanColumn
 	case []byte:
-		if t == Text { // a type made of []byte, such as json.RawMessage
+		if t == textColumn { // a type made of []byte, such as json.RawMessage
 			return escapeText(string(n)), nil
 		}
-		ok = t == Bytes
+		ok = t == bytesColumn
 		if n == nil {
 			return nil, nil
 		}

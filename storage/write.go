@@ -23,43 +23,6 @@ func (all All) Rows(it *Item) {
 	}
 }
 
-// ColumnType is the type of a column, the same on both engines.
-type ColumnType uint8
-
-// The four types of columns.
-const (
-	Text ColumnType = iota
-	BigInt
-	Boolean
-	Bytes
-)
-
-// Column is a column of a table. A nil or a nil pointer is stored as NULL.
-type Column struct {
-	Name string
-	Type ColumnType
-}
-
-// Conflict says what an insert does when a row with the key is already there.
-type Conflict uint8
-
-const (
-	// Fail refuses the whole item with ErrDuplicate.
-	Fail Conflict = iota
-	// Ignore keeps the row that is there.
-	Ignore
-	// Replace overwrites the other columns; of several rows with one key in a group the last one wins.
-	Replace
-)
-
-// Table describes a table for inserts. It is declared once, as a package variable, and compared by address.
-type Table struct {
-	Name       string
-	Columns    []Column
-	Key        []string // the columns that say which row it is: needed for Replace
-	OnConflict Conflict
-}
-
 // Kind says what sort of thing a piece of news is.
 type Kind uint8
 
@@ -129,14 +92,14 @@ type chain struct{ key, generation int64 }
 
 // Insert stores a row, its values in the order of the table's columns.
 func (it *Item) Insert(t *Table, values ...any) {
-	if len(values) != len(t.Columns) {
-		it.fail(fmt.Errorf("storage: %d values for the %d columns of %s", len(values), len(t.Columns), t.Name))
+	if len(values) != len(t.columns) {
+		it.fail(fmt.Errorf("storage: %d values for the %d columns of %s", len(values), len(t.columns), t.name))
 		return
 	}
 	for i, v := range values {
-		n, err := columnValue(t.Columns[i].Type, v)
+		n, err := columnValue(t.columns[i].typ, v)
 		if err != nil {
-			it.fail(fmt.Errorf("storage: column %s of %s: %w", t.Columns[i].Name, t.Name, err))
+			it.fail(fmt.Errorf("storage: column %s of %s: %w", t.columns[i].name, t.name, err))
 			return
 		}
 		values[i] = n

@@ -195,19 +195,9 @@ func TestLazyMembersAfterComingBack(t *testing.T) {
 type moved struct{ rooms.Move }
 
 var (
-	movedStates = &storage.Table{
-		Name:    "room_states",
-		Columns: []storage.Column{{Name: "room_num", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}, {Name: "root", Type: storage.BigInt}},
-		Key:     []string{"room_num", "position"},
-	}
-	movedHistory = &storage.Table{
-		Name: "membership_history",
-		Columns: []storage.Column{
-			{Name: "room_num", Type: storage.BigInt}, {Name: "user_id", Type: storage.Text}, {Name: "position", Type: storage.BigInt},
-			{Name: "membership", Type: storage.Text}, {Name: "event_num", Type: storage.BigInt},
-		},
-		Key: []string{"room_num", "user_id", "position"},
-	}
+	movedStates  = storage.NewTable("room_states", storage.Fail, "room_num BIGINT KEY, position BIGINT KEY, root BIGINT")
+	movedHistory = storage.NewTable("membership_history", storage.Fail, `
+		room_num BIGINT KEY, user_id TEXT KEY, position BIGINT KEY, membership TEXT, event_num BIGINT`)
 )
 
 // Rows implements storage.Write.

@@ -64,77 +64,26 @@ type Redaction struct {
 }
 
 var (
-	roomsTable = &storage.Table{
-		Name:    "rooms",
-		Columns: []storage.Column{{Name: "room_num", Type: storage.BigInt}, {Name: "room_id", Type: storage.Text}, {Name: "version", Type: storage.Text}},
-		Key:     []string{"room_num"},
-	}
-	headsTable = &storage.Table{
-		Name: "room_heads",
-		Columns: []storage.Column{
-			{Name: "room_num", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}, {Name: "root", Type: storage.BigInt},
-			{Name: "depth", Type: storage.BigInt}, {Name: "extremities", Type: storage.Text},
-			{Name: "joined", Type: storage.BigInt}, {Name: "invited", Type: storage.BigInt},
-		},
-		Key: []string{"room_num"}, OnConflict: storage.Replace,
-	}
-	eventsTable = &storage.Table{
-		Name: "events",
-		Columns: []storage.Column{
-			{Name: "event_num", Type: storage.BigInt}, {Name: "room_num", Type: storage.BigInt}, {Name: "event_id", Type: storage.Text},
-			{Name: "kind", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}, {Name: "anchor", Type: storage.BigInt},
-			{Name: "sub", Type: storage.BigInt}, {Name: "type", Type: storage.Text}, {Name: "state_key", Type: storage.Text},
-			{Name: "sender", Type: storage.Text}, {Name: "state_before", Type: storage.BigInt},
-			{Name: "state_with", Type: storage.BigInt}, {Name: "auth", Type: storage.Text}, {Name: "relayed", Type: storage.Boolean},
-			{Name: "after_gap", Type: storage.Boolean},
-			{Name: "txn_key", Type: storage.BigInt}, {Name: "txn_device", Type: storage.Text},
-			{Name: "txn_id", Type: storage.Text}, {Name: "json", Type: storage.Text}, {Name: "ts", Type: storage.BigInt},
-		},
-		Key: []string{"event_num"},
-	}
-	statesTable = &storage.Table{
-		Name:    "room_states",
-		Columns: []storage.Column{{Name: "room_num", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}, {Name: "root", Type: storage.BigInt}},
-		Key:     []string{"room_num", "position"},
-	}
-	nodesTable = &storage.Table{
-		Name:    "state_nodes",
-		Columns: []storage.Column{{Name: "node_num", Type: storage.BigInt}, {Name: "room_num", Type: storage.BigInt}, {Name: "data", Type: storage.Bytes}},
-		Key:     []string{"node_num"},
-	}
-	membershipsTable = &storage.Table{
-		Name: "memberships",
-		Columns: []storage.Column{
-			{Name: "room_num", Type: storage.BigInt}, {Name: "user_id", Type: storage.Text}, {Name: "membership", Type: storage.Text},
-			{Name: "event_num", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt},
-			{Name: "stripped", Type: storage.Text}, {Name: "forgotten", Type: storage.Boolean}, {Name: "server", Type: storage.Text},
-		},
-		Key: []string{"room_num", "user_id"}, OnConflict: storage.Replace,
-	}
-	historyTable = &storage.Table{
-		Name: "membership_history",
-		Columns: []storage.Column{
-			{Name: "room_num", Type: storage.BigInt}, {Name: "user_id", Type: storage.Text}, {Name: "position", Type: storage.BigInt},
-			{Name: "membership", Type: storage.Text}, {Name: "event_num", Type: storage.BigInt},
-		},
-		Key: []string{"room_num", "user_id", "position"},
-	}
-	importedTable = &storage.Table{
-		Name: historyTable.Name, Columns: historyTable.Columns, Key: historyTable.Key, OnConflict: storage.Replace,
-	}
-	lateTable = &storage.Table{
-		Name: membershipsTable.Name, Columns: membershipsTable.Columns, Key: membershipsTable.Key, OnConflict: storage.Ignore,
-	}
-	gapsTable = &storage.Table{
-		Name:    "gaps",
-		Columns: []storage.Column{{Name: "room_num", Type: storage.BigInt}, {Name: "prev_id", Type: storage.Text}, {Name: "event_num", Type: storage.BigInt}},
-		Key:     []string{"room_num", "prev_id", "event_num"}, OnConflict: storage.Ignore,
-	}
-	pendingTable = &storage.Table{
-		Name:    "pending_redactions",
-		Columns: []storage.Column{{Name: "room_num", Type: storage.BigInt}, {Name: "redacts", Type: storage.Text}, {Name: "event_num", Type: storage.BigInt}},
-		Key:     []string{"room_num", "redacts", "event_num"}, OnConflict: storage.Ignore,
-	}
+	roomsTable = storage.NewTable("rooms", storage.Fail, "room_num BIGINT KEY, room_id TEXT, version TEXT")
+	headsTable = storage.NewTable("room_heads", storage.Replace, `
+		room_num BIGINT KEY, position BIGINT, root BIGINT, depth BIGINT, extremities TEXT, joined BIGINT,
+		invited BIGINT`)
+	eventsTable = storage.NewTable("events", storage.Fail, `
+		event_num BIGINT KEY, room_num BIGINT, event_id TEXT, kind BIGINT, position BIGINT, anchor BIGINT,
+		sub BIGINT, type TEXT, state_key TEXT, sender TEXT, state_before BIGINT, state_with BIGINT, auth TEXT,
+		relayed BOOLEAN, after_gap BOOLEAN, txn_key BIGINT, txn_device TEXT, txn_id TEXT, json TEXT, ts BIGINT`)
+	statesTable      = storage.NewTable("room_states", storage.Fail, "room_num BIGINT KEY, position BIGINT KEY, root BIGINT")
+	nodesTable       = storage.NewTable("state_nodes", storage.Fail, "node_num BIGINT KEY, room_num BIGINT, data BYTEA")
+	membershipsTable = storage.NewTable("memberships", storage.Replace, `
+		room_num BIGINT KEY, user_id TEXT KEY, membership TEXT, event_num BIGINT, position BIGINT, stripped TEXT,
+		forgotten BOOLEAN, server TEXT`)
+	historyTable = storage.NewTable("membership_history", storage.Fail, `
+		room_num BIGINT KEY, user_id TEXT KEY, position BIGINT KEY, membership TEXT, event_num BIGINT`)
+	importedTable = historyTable.On(storage.Replace)
+	lateTable     = membershipsTable.On(storage.Ignore)
+	gapsTable     = storage.NewTable("gaps", storage.Ignore, "room_num BIGINT KEY, prev_id TEXT KEY, event_num BIGINT KEY")
+	pendingTable  = storage.NewTable("pending_redactions", storage.Ignore, `
+		room_num BIGINT KEY, redacts TEXT KEY, event_num BIGINT KEY`)
 )
 
 // Rows implements storage.Write.

@@ -23,21 +23,10 @@ type PartialJoin struct {
 }
 
 var (
-	partialJoinsTable = &storage.Table{
-		Name: "partial_joins",
-		Columns: []storage.Column{
-			{Name: "hole", Type: storage.BigInt}, {Name: "room_num", Type: storage.BigInt}, {Name: "join_num", Type: storage.BigInt},
-			{Name: "servers", Type: storage.Text}, {Name: "joined", Type: storage.BigInt}, {Name: "invited", Type: storage.BigInt},
-		},
-		Key: []string{"hole"},
-	}
-	partialEventsTable = &storage.Table{
-		Name: "partial_events",
-		Columns: []storage.Column{
-			{Name: "room_num", Type: storage.BigInt}, {Name: "event_num", Type: storage.BigInt}, {Name: "ord", Type: storage.BigInt},
-		},
-		Key: []string{"room_num", "event_num"}, OnConflict: storage.Ignore,
-	}
+	partialJoinsTable = storage.NewTable("partial_joins", storage.Fail, `
+		hole BIGINT KEY, room_num BIGINT, join_num BIGINT, servers TEXT, joined BIGINT, invited BIGINT`)
+	partialEventsTable = storage.NewTable("partial_events", storage.Ignore, `
+		room_num BIGINT KEY, event_num BIGINT KEY, ord BIGINT`)
 )
 
 const partialColumns = `

@@ -18,14 +18,8 @@ type UnheardLeave struct {
 	SinceMS int64
 }
 
-var unheardTable = &storage.Table{
-	Name: "unheard_leaves",
-	Columns: []storage.Column{
-		{Name: "room_num", Type: storage.BigInt}, {Name: "user_id", Type: storage.Text},
-		{Name: "servers", Type: storage.Text}, {Name: "since_ms", Type: storage.BigInt},
-	},
-	Key: []string{"room_num", "user_id"}, OnConflict: storage.Replace,
-}
+var unheardTable = storage.NewTable("unheard_leaves", storage.Replace, `
+	room_num BIGINT KEY, user_id TEXT KEY, servers TEXT, since_ms BIGINT`)
 
 func (u *UnheardLeave) rows(it *storage.Item) {
 	servers, err := json.Marshal(u.Servers)

@@ -8,32 +8,13 @@ import (
 )
 
 var (
-	receiptsTable = &storage.Table{
-		Name: "receipts",
-		Columns: []storage.Column{
-			{Name: "room_num", Type: storage.BigInt}, {Name: "user_id", Type: storage.Text}, {Name: "type", Type: storage.Text},
-			{Name: "thread", Type: storage.Text}, {Name: "event_id", Type: storage.Text}, {Name: "ts", Type: storage.BigInt},
-			{Name: "position", Type: storage.BigInt},
-		},
-		Key: []string{"room_num", "user_id", "type", "thread"}, OnConflict: storage.Replace,
-	}
-	aliasesTable = &storage.Table{
-		Name:    "aliases",
-		Columns: []storage.Column{{Name: "alias", Type: storage.Text}, {Name: "room_num", Type: storage.BigInt}, {Name: "creator", Type: storage.Text}},
-		Key:     []string{"alias"},
-	}
-	directoryTable = &storage.Table{
-		Name: "directory",
-		Columns: []storage.Column{
-			{Name: "room_num", Type: storage.BigInt}, {Name: "listed", Type: storage.Boolean},
-			{Name: "name", Type: storage.Text}, {Name: "topic", Type: storage.Text},
-			{Name: "canonical_alias", Type: storage.Text}, {Name: "avatar_url", Type: storage.Text},
-			{Name: "join_rule", Type: storage.Text}, {Name: "room_type", Type: storage.Text},
-			{Name: "world_readable", Type: storage.Boolean}, {Name: "guest_can_join", Type: storage.Boolean},
-			{Name: "search", Type: storage.Text},
-		},
-		Key: []string{"room_num"}, OnConflict: storage.Replace,
-	}
+	receiptsTable = storage.NewTable("receipts", storage.Replace, `
+		room_num BIGINT KEY, user_id TEXT KEY, type TEXT KEY, thread TEXT KEY, event_id TEXT, ts BIGINT,
+		position BIGINT`)
+	aliasesTable   = storage.NewTable("aliases", storage.Fail, "alias TEXT KEY, room_num BIGINT, creator TEXT")
+	directoryTable = storage.NewTable("directory", storage.Replace, `
+		room_num BIGINT KEY, listed BOOLEAN, name TEXT, topic TEXT, canonical_alias TEXT, avatar_url TEXT,
+		join_rule TEXT, room_type TEXT, world_readable BOOLEAN, guest_can_join BOOLEAN, search TEXT`)
 )
 
 // SetReceipt stores a receipt in place of the one before. Its Position is filled in at the commit.

@@ -96,27 +96,11 @@ func Lags(ctx context.Context, q storage.Querier) ([]Lag, error) {
 }
 
 var (
-	outboxTable = &storage.Table{
-		Name:    "outbox",
-		Columns: []storage.Column{{Name: "id", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}},
-		Key:     []string{"id"}, OnConflict: storage.Replace,
-	}
-	destinationsTable = &storage.Table{
-		Name: "destinations",
-		Columns: []storage.Column{
-			{Name: "server", Type: storage.Text}, {Name: "plan", Type: storage.Text}, {Name: "items", Type: storage.Text},
-			{Name: "failures", Type: storage.BigInt}, {Name: "failing_ms", Type: storage.BigInt}, {Name: "retry_ms", Type: storage.BigInt},
-		},
-		Key: []string{"server"}, OnConflict: storage.Replace,
-	}
-	lagsTable = &storage.Table{
-		Name: "destination_rooms",
-		Columns: []storage.Column{
-			{Name: "server", Type: storage.Text}, {Name: "kind", Type: storage.BigInt},
-			{Name: "room_num", Type: storage.BigInt}, {Name: "acked", Type: storage.BigInt},
-		},
-		Key: []string{"server", "kind", "room_num"}, OnConflict: storage.Replace,
-	}
+	outboxTable       = storage.NewTable("outbox", storage.Replace, "id BIGINT KEY, position BIGINT")
+	destinationsTable = storage.NewTable("destinations", storage.Replace, `
+		server TEXT KEY, plan TEXT, items TEXT, failures BIGINT, failing_ms BIGINT, retry_ms BIGINT`)
+	lagsTable = storage.NewTable("destination_rooms", storage.Replace, `
+		server TEXT KEY, kind BIGINT KEY, room_num BIGINT KEY, acked BIGINT`)
 )
 
 // SaveOutbox stores what has changed since it was stored last, all of one moment: had the log been read up to a

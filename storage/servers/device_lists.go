@@ -10,11 +10,7 @@ import (
 // position. To be committed together with what they are owed.
 type DeviceListsTold struct{ UpTo storage.Position }
 
-var deviceListsToldTable = &storage.Table{
-	Name:    "device_lists_told",
-	Columns: []storage.Column{{Name: "id", Type: storage.BigInt}, {Name: "position", Type: storage.BigInt}},
-	Key:     []string{"id"}, OnConflict: storage.Replace,
-}
+var deviceListsToldTable = storage.NewTable("device_lists_told", storage.Replace, "id BIGINT KEY, position BIGINT")
 
 // Rows implements storage.Write.
 func (w DeviceListsTold) Rows(it *storage.Item) { it.Insert(deviceListsToldTable, int64(1), w.UpTo) }

@@ -18,14 +18,8 @@ type OweEDU struct {
 	NowMS   int64
 }
 
-var edusTable = &storage.Table{
-	Name: "outbox_edus",
-	Columns: []storage.Column{
-		{Name: "server", Type: storage.Text}, {Name: "edu_key", Type: storage.Text}, {Name: "position", Type: storage.BigInt},
-		{Name: "type", Type: storage.Text}, {Name: "content", Type: storage.Text}, {Name: "created_ms", Type: storage.BigInt},
-	},
-	Key: []string{"server", "edu_key"}, OnConflict: storage.Replace,
-}
+var edusTable = storage.NewTable("outbox_edus", storage.Replace, `
+	server TEXT KEY, edu_key TEXT KEY, position BIGINT, type TEXT, content TEXT, created_ms BIGINT`)
 
 // Rows implements storage.Write.
 func (w OweEDU) Rows(it *storage.Item) {

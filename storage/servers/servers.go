@@ -69,33 +69,12 @@ func Documents(ctx context.Context, q storage.Querier, numbers ...int64) ([]Docu
 	return all, err
 }
 
-var keysTable = &storage.Table{
-	Name: "server_keys",
-	Columns: []storage.Column{
-		{Name: "server", Type: storage.Text},
-		{Name: "key_id", Type: storage.Text},
-		{Name: "public_key", Type: storage.Bytes},
-		{Name: "valid_until_ms", Type: storage.BigInt},
-		{Name: "retired", Type: storage.Boolean},
-		{Name: "direct", Type: storage.Boolean},
-		{Name: "fetched_ms", Type: storage.BigInt},
-		{Name: "document_num", Type: storage.BigInt},
-	},
-	Key:        []string{"server", "key_id"},
-	OnConflict: storage.Replace,
-}
+var keysTable = storage.NewTable("server_keys", storage.Replace, `
+	server TEXT KEY, key_id TEXT KEY, public_key BYTEA, valid_until_ms BIGINT, retired BOOLEAN,
+	direct BOOLEAN, fetched_ms BIGINT, document_num BIGINT`)
 
-var documentsTable = &storage.Table{
-	Name: "server_key_documents",
-	Columns: []storage.Column{
-		{Name: "document_num", Type: storage.BigInt},
-		{Name: "server", Type: storage.Text},
-		{Name: "valid_until_ms", Type: storage.BigInt},
-		{Name: "json", Type: storage.Text},
-	},
-	Key:        []string{"document_num"},
-	OnConflict: storage.Fail,
-}
+var documentsTable = storage.NewTable("server_key_documents", storage.Fail, `
+	document_num BIGINT KEY, server TEXT, valid_until_ms BIGINT, json TEXT`)
 
 // SetKeys stores a document, and keys, which replace those of the same IDs: those that the document lists, and others
 // of the server of which it says something by not listing them. Documents of which no key is left are dropped.
@@ -141,16 +120,7 @@ func OwnKeys(ctx context.Context, q storage.Querier) ([]OwnKey, error) {
 	return all, err
 }
 
-var ownKeysTable = &storage.Table{
-	Name: "own_keys",
-	Columns: []storage.Column{
-		{Name: "key_id", Type: storage.Text},
-		{Name: "public_key", Type: storage.Bytes},
-		{Name: "retired_ms", Type: storage.BigInt},
-	},
-	Key:        []string{"key_id"},
-	OnConflict: storage.Replace,
-}
+var ownKeysTable = storage.NewTable("own_keys", storage.Replace, "key_id TEXT KEY, public_key BYTEA, retired_ms BIGINT")
 
 // UseKey makes a key the one that this server signs with from now on; the one before is retired.
 type UseKey struct {

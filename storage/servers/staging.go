@@ -22,15 +22,8 @@ type StagedTransaction struct {
 	Finished FinishTransactions // not read
 }
 
-var stagedTable = &storage.Table{
-	Name: "staged_transactions",
-	Columns: []storage.Column{
-		{Name: "txn_num", Type: storage.BigInt}, {Name: "origin", Type: storage.Text}, {Name: "txn_id", Type: storage.Text},
-		{Name: "received_ms", Type: storage.BigInt}, {Name: "starts", Type: storage.BigInt},
-		{Name: "answer", Type: storage.Text}, {Name: "work", Type: storage.Text},
-	},
-	Key: []string{"txn_num"}, OnConflict: storage.Fail,
-}
+var stagedTable = storage.NewTable("staged_transactions", storage.Fail, `
+	txn_num BIGINT KEY, origin TEXT, txn_id TEXT, received_ms BIGINT, starts BIGINT, answer TEXT, work TEXT`)
 
 // Rows implements storage.Write.
 func (w StagedTransaction) Rows(it *storage.Item) {
@@ -120,14 +113,8 @@ type SuspectEvent struct {
 	SeenMS int64
 }
 
-var suspectsTable = &storage.Table{
-	Name: "suspect_events",
-	Columns: []storage.Column{
-		{Name: "room_id", Type: storage.Text}, {Name: "event_id", Type: storage.Text},
-		{Name: "panics", Type: storage.BigInt}, {Name: "seen_ms", Type: storage.BigInt},
-	},
-	Key: []string{"room_id", "event_id"}, OnConflict: storage.Replace,
-}
+var suspectsTable = storage.NewTable("suspect_events", storage.Replace, `
+	room_id TEXT KEY, event_id TEXT KEY, panics BIGINT, seen_ms BIGINT`)
 
 // Rows implements storage.Write.
 func (w SuspectEvent) Rows(it *storage.Item) {

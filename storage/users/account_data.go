@@ -54,18 +54,8 @@ func scanAccountData(ctx context.Context, q storage.Querier, sql string, args ..
 	return list, err
 }
 
-var accountDataTable = &storage.Table{
-	Name: "account_data",
-	Columns: []storage.Column{
-		{Name: "user_id", Type: storage.Text},
-		{Name: "room_id", Type: storage.Text},
-		{Name: "type", Type: storage.Text},
-		{Name: "content", Type: storage.Text},
-		{Name: "position", Type: storage.BigInt},
-	},
-	Key:        []string{"user_id", "room_id", "type"},
-	OnConflict: storage.Replace,
-}
+var accountDataTable = storage.NewTable("account_data", storage.Replace, `
+	user_id TEXT KEY, room_id TEXT KEY, type TEXT KEY, content TEXT, position BIGINT`)
 
 // SetAccountData sets one entry.
 type SetAccountData struct {

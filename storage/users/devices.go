@@ -74,41 +74,14 @@ func TokenOwner(ctx context.Context, q storage.Querier, hash TokenHash) (matrix.
 	return who, found && err == nil, err
 }
 
-var devicesTable = &storage.Table{
-	Name: "devices",
-	Columns: []storage.Column{
-		{Name: "user_id", Type: storage.Text},
-		{Name: "device_id", Type: storage.Text},
-		{Name: "display_name", Type: storage.Text},
-		{Name: "created_ms", Type: storage.BigInt},
-		{Name: "seen_ms", Type: storage.BigInt},
-		{Name: "seen_ip", Type: storage.Text},
-	},
-	Key:        []string{"user_id", "device_id"},
-	OnConflict: storage.Ignore,
-}
+var devicesTable = storage.NewTable("devices", storage.Ignore, `
+	user_id TEXT KEY, device_id TEXT KEY, display_name TEXT, created_ms BIGINT, seen_ms BIGINT, seen_ip TEXT`)
 
-var accessTokensTable = &storage.Table{
-	Name: "access_tokens",
-	Columns: []storage.Column{
-		{Name: "user_id", Type: storage.Text},
-		{Name: "device_id", Type: storage.Text},
-		{Name: "token_hash", Type: storage.Bytes},
-	},
-	Key:        []string{"user_id", "device_id"},
-	OnConflict: storage.Replace,
-}
+var accessTokensTable = storage.NewTable("access_tokens", storage.Replace, `
+	user_id TEXT KEY, device_id TEXT KEY, token_hash BYTEA`)
 
-var deviceChangesTable = &storage.Table{
-	Name: "device_changes",
-	Columns: []storage.Column{
-		{Name: "user_id", Type: storage.Text},
-		{Name: "device_id", Type: storage.Text},
-		{Name: "position", Type: storage.BigInt},
-	},
-	Key:        []string{"user_id", "device_id"},
-	OnConflict: storage.Replace,
-}
+var deviceChangesTable = storage.NewTable("device_changes", storage.Replace, `
+	user_id TEXT KEY, device_id TEXT KEY, position BIGINT`)
 
 // Session is a device that gets an access token. A device that is there keeps its name and loses its older token.
 type Session struct {

@@ -21,16 +21,7 @@ func CountFilters(ctx context.Context, q storage.Querier, user matrix.UserID) (i
 	return n, err
 }
 
-var filtersTable = &storage.Table{
-	Name: "filters",
-	Columns: []storage.Column{
-		{Name: "user_id", Type: storage.Text},
-		{Name: "filter_id", Type: storage.Text},
-		{Name: "content", Type: storage.Text},
-	},
-	Key:        []string{"user_id", "filter_id"},
-	OnConflict: storage.Ignore,
-}
+var filtersTable = storage.NewTable("filters", storage.Ignore, "user_id TEXT KEY, filter_id TEXT KEY, content TEXT")
 
 // AddFilter stores a filter under an ID that is made from its content.
 type AddFilter struct {

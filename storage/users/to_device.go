@@ -80,29 +80,10 @@ func HasOldToDevice(ctx context.Context, q storage.Querier, beforeMS int64) (boo
 	return found, err
 }
 
-var toDeviceTable = &storage.Table{
-	Name: "to_device",
-	Columns: []storage.Column{
-		{Name: "user_id", Type: storage.Text},
-		{Name: "device_id", Type: storage.Text},
-		{Name: "position", Type: storage.BigInt},
-		{Name: "sender", Type: storage.Text},
-		{Name: "type", Type: storage.Text},
-		{Name: "content", Type: storage.Text},
-	},
-	Key:        []string{"user_id", "device_id", "position"},
-	OnConflict: storage.Fail,
-}
+var toDeviceTable = storage.NewTable("to_device", storage.Fail, `
+	user_id TEXT KEY, device_id TEXT KEY, position BIGINT KEY, sender TEXT, type TEXT, content TEXT`)
 
-var toDeviceKnownTable = &storage.Table{
-	Name: "to_device_known",
-	Columns: []storage.Column{
-		{Name: "known_key", Type: storage.BigInt},
-		{Name: "at_ms", Type: storage.BigInt},
-	},
-	Key:        []string{"known_key"},
-	OnConflict: storage.Fail,
-}
+var toDeviceKnownTable = storage.NewTable("to_device_known", storage.Fail, "known_key BIGINT KEY, at_ms BIGINT")
 
 // An Address is a device of a user.
 type Address struct {

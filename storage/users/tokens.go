@@ -58,17 +58,8 @@ func scanRegistrationTokens(ctx context.Context, q storage.Querier, sql string, 
 	return list, err
 }
 
-var registrationTokensTable = &storage.Table{
-	Name: "registration_tokens",
-	Columns: []storage.Column{
-		{Name: "token", Type: storage.Text},
-		{Name: "uses_allowed", Type: storage.BigInt},
-		{Name: "completed", Type: storage.BigInt},
-		{Name: "expires_ms", Type: storage.BigInt},
-	},
-	Key:        []string{"token"},
-	OnConflict: storage.Fail,
-}
+var registrationTokensTable = storage.NewTable("registration_tokens", storage.Fail, `
+	token TEXT KEY, uses_allowed BIGINT, completed BIGINT, expires_ms BIGINT`)
 
 // AddRegistrationToken stores a new token. It fails with storage.ErrDuplicate if the token is already there.
 type AddRegistrationToken struct{ Token RegistrationToken }
@@ -105,16 +96,8 @@ func LoginTokenOwner(ctx context.Context, q storage.Querier, hash TokenHash, now
 		WHERE t.token_hash = $1 AND t.expires_ms > $2 AND u.deactivated_ms = 0`, hash[:], nowMS)
 }
 
-var loginTokensTable = &storage.Table{
-	Name: "login_tokens",
-	Columns: []storage.Column{
-		{Name: "token_hash", Type: storage.Bytes},
-		{Name: "user_id", Type: storage.Text},
-		{Name: "expires_ms", Type: storage.BigInt},
-	},
-	Key:        []string{"token_hash"},
-	OnConflict: storage.Fail,
-}
+var loginTokensTable = storage.NewTable("login_tokens", storage.Fail, `
+	token_hash BYTEA KEY, user_id TEXT, expires_ms BIGINT`)
 
 // AddLoginToken stores a login token, and forgets those that have expired.
 type AddLoginToken struct {

@@ -75,21 +75,9 @@ func scanUsers(ctx context.Context, q storage.Querier, sql string, args ...any) 
 	return list, err
 }
 
-var usersTable = &storage.Table{
-	Name: "users",
-	Columns: []storage.Column{
-		{Name: "user_id", Type: storage.Text},
-		{Name: "password_hash", Type: storage.Text},
-		{Name: "admin", Type: storage.Boolean},
-		{Name: "guest", Type: storage.Boolean},
-		{Name: "user_type", Type: storage.Text},
-		{Name: "created_ms", Type: storage.BigInt},
-		{Name: "deactivated_ms", Type: storage.BigInt},
-		{Name: "erased", Type: storage.Boolean},
-	},
-	Key:        []string{"user_id"},
-	OnConflict: storage.Fail,
-}
+var usersTable = storage.NewTable("users", storage.Fail, `
+	user_id TEXT KEY, password_hash TEXT, admin BOOLEAN, guest BOOLEAN, user_type TEXT, created_ms BIGINT,
+	deactivated_ms BIGINT, erased BOOLEAN`)
 
 // Create makes an account. It fails with storage.ErrDuplicate if the user is already there.
 type Create struct {
@@ -157,12 +145,7 @@ func (w Deactivate) Rows(it *storage.Item) {
 	it.Exec(`DELETE FROM filters WHERE user_id = $1`, w.User)
 }
 
-var departuresTable = &storage.Table{
-	Name:       "departures",
-	Columns:    []storage.Column{{Name: "user_id", Type: storage.Text}},
-	Key:        []string{"user_id"},
-	OnConflict: storage.Ignore,
-}
+var departuresTable = storage.NewTable("departures", storage.Ignore, "user_id TEXT KEY")
 
 // Departed says that a user whose account has ended is in no room any more.
 type Departed struct{ User matrix.UserID }
