@@ -65,6 +65,20 @@ func (c *cache) add(n *node) {
 	}
 }
 
+// drop takes a node out.
+func (c *cache) drop(id NodeID) {
+	s := c.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[id]
+	if n == nil {
+		return
+	}
+	n.unlink()
+	delete(s.nodes, id)
+	s.bytes -= n.bytes()
+}
+
 // size returns the bytes and the number of nodes that are held.
 func (c *cache) size() (bytes int64, nodes int) {
 	for i := range c.shards {
