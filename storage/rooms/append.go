@@ -24,6 +24,8 @@ type Append struct {
 	Aliases    []Alias       // made with the room
 	Partial    *PartialJoin  // that begins with the events
 	Whole      *EndOfPartial // after the events; a Head then stands at the position of its Move
+	Doubt      *Doubt        // about the Nodes: nothing names them yet
+	Settled    *Doubt        // now something does
 }
 
 // A NewEvent is an event to be stored. Of a live one, Position and Order are filled in at the commit.
@@ -120,6 +122,12 @@ func (a Append) Rows(it *storage.Item) {
 	if a.Head != nil {
 		it.Insert(headsTable, a.Room.Num, last, int64(a.Head.Root), a.Head.Depth,
 			numberList(a.Head.Extremities), a.Head.Joined, a.Head.Invited)
+	}
+	if a.Doubt != nil {
+		a.Doubt.rows(it)
+	}
+	if a.Settled != nil {
+		a.Settled.settledRows(it)
 	}
 	if a.Directory != nil {
 		a.Directory.rows(it)

@@ -54,7 +54,7 @@ func (w BeginAnew) Rows(it *storage.Item) {
 		UPDATE rooms SET version = $2
 		WHERE room_num = $1 AND NOT EXISTS (SELECT room_num FROM room_heads WHERE room_num = $1)`,
 		w.Room.Num, string(w.Room.Version.ID))
-	for _, table := range []string{"events", "state_nodes", "memberships", "membership_history", "pending_redactions", "unheard_leaves"} {
+	for _, table := range []string{"events", "state_nodes", "memberships", "membership_history", "pending_redactions", "unheard_leaves", "state_doubts", "state_notes"} {
 		it.Exec(`DELETE FROM `+table+` WHERE room_num = $1`, w.Room.Num)
 	}
 }
