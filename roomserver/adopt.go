@@ -128,8 +128,9 @@ func (a *adoption) run(ctx context.Context) error {
 	if a.MembersOmitted {
 		a.hole = statetree.Hole(a.server.db.NextNumber())
 	}
+	defer a.server.unnamed.begin(a.room.Num)()
 	changes, accepted := a.state()
-	tree, err := a.storeTree(ctx, changes)
+	tree, doubt, err := a.storeTree(ctx, changes)
 	if err != nil {
 		return err
 	}
@@ -164,6 +165,8 @@ func (a *adoption) run(ctx context.Context) error {
 	if a.MembersOmitted {
 		st.beginPartial(rooms.PartialJoin{RoomNum: a.room.Num, Hole: a.hole, Join: join.Num, Servers: a.Servers})
 		defer a.server.partials.begin()()
+	} else {
+		st.named = doubt
 	}
 	return a.commit(ctx, st)
 }
@@ -264,7 +267,7 @@ func (a *adoption) state() (changes []statetree.Change, accepted []*rooms.Event)
 }
 
 // storeTree makes the tree of the state, and stores it.
-func (a *adoption) storeTree(ctx context.Context, changes []statetree.Change) (statetree.Tree, error) {
+func (a *adoption) storeTree(ctx context.Context, changes []statetree.Change) (statetree.Tree, *rooms.Doubt, error) {
 	base := statetree.Tree{}
 	if a.MembersOmitted {
 		base = a.server.trees.Partial(a.hole)
@@ -272,21 +275,23 @@ func (a *adoption) storeTree(ctx context.Context, changes []statetree.Change) (s
 	return a.server.storeTree(ctx, a.room, base, changes)
 }
 
-// storeTree makes and stores a state that nothing names yet.
-func (s *Server) storeTree(ctx context.Context, room rooms.Room, base statetree.Tree, changes []statetree.Change) (statetree.Tree, error) {
+// storeTree makes and stores a state that nothing names yet, and the doubt whether anything will. The caller has begun an
+// unnamed tree of the room.
+func (s *Server) storeTree(ctx context.Context, room rooms.Room, base statetree.Tree, changes []statetree.Change) (statetree.Tree, *rooms.Doubt, error) {
+	doubt := &rooms.Doubt{RoomNum: room.Num, First: s.db.NextNumber()}
 	tree, nodes, err := s.trees.Set(ctx, base, changes)
 	if err != nil {
-		return tree, fmt.Errorf("make the state of %s: %w", room.ID, err)
+		return tree, nil, fmt.Errorf("make the state of %s: %w", room.ID, err)
 	}
 	for some := range slices.Chunk(nodes, adoptChunk) {
-		_, err := s.db.Commit(ctx, rooms.Append{Room: room, Generation: s.generations.Add(1), Nodes: some})
+		_, err := s.db.Commit(ctx, rooms.Append{Room: room, Generation: s.generations.Add(1), Nodes: some, Doubt: doubt})
 		if err != nil {
 			s.trees.Dropped(nodes)
-			return tree, fmt.Errorf("store the state of %s: %w", room.ID, err)
+			return tree, nil, fmt.Errorf("store the state of %s: %w", room.ID, err)
 		}
 	}
 	s.trees.Stored(nodes)
-	return tree, nil
+	return tree, doubt, nil
 }
 
 // tip is the room just before the join.

@@ -3,6 +3,7 @@ package roomserver_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -35,6 +36,11 @@ func TestEveryNodeIsNeeded(t *testing.T) {
 		if len(stored) < 20 || !slices.Equal(stored, needed) {
 			t.Errorf("%d nodes are stored, %d of them are needed:\n%v\n%v", len(stored), len(needed), stored, needed)
 		}
+		w.doubt(0)
+		w.collect()
+		if left := w.storedNodes(); !slices.Equal(left, stored) {
+			t.Errorf("%d nodes are left of %d", len(left), len(stored))
+		}
 	})
 }
 
@@ -49,31 +55,33 @@ func (w *wire) storedNodes() []statetree.NodeID {
 	return all
 }
 
-// neededNodes are the numbers of the nodes of all states that the room and its events name.
-func (w *wire) neededNodes() []statetree.NodeID {
+// rootsNamed are the roots of all states that the room and its events name.
+func (w *wire) rootsNamed() []statetree.NodeID {
 	w.t.Helper()
 	roots, err := storage.Collect[statetree.NodeID](context.Background(), w.db, `
 		SELECT state_before FROM events WHERE room_num = $1 AND state_before IS NOT NULL
 		UNION SELECT state_with FROM events WHERE room_num = $1 AND state_with IS NOT NULL
 		UNION SELECT root FROM room_states WHERE room_num = $1
-		UNION SELECT root FROM room_heads WHERE room_num = $1`, w.room.Num)
+		UNION SELECT root FROM room_heads WHERE room_num = $1
+		UNION SELECT root FROM partial_joins WHERE room_num = $1 AND root IS NOT NULL`, w.room.Num)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return roots
+}
+
+// neededNodes are the numbers of the nodes of all these states.
+func (w *wire) neededNodes() []statetree.NodeID {
+	w.t.Helper()
 	seen := make(map[statetree.NodeID]bool)
 	trees := statetree.New(statetree.Settings{Hasher: statetree.NewHasher(w.db.Secret()), Loader: nodesSeen{w, seen}})
-	for _, root := range roots {
-		err := trees.Walk(context.Background(), statetree.At(root), statetree.All, func(statetree.Key, statetree.Value) error { return nil })
+	for _, root := range w.rootsNamed() {
+		err := trees.WalkKnown(context.Background(), statetree.At(root), statetree.All, func(statetree.Key, statetree.Value) error { return nil })
 		if err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	var needed []statetree.NodeID
-	for id := range seen {
-		needed = append(needed, id)
-	}
-	slices.Sort(needed)
-	return needed
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // nodesSeen notes which nodes are read.

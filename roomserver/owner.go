@@ -32,6 +32,7 @@ type owner struct {
 	fenced     bool    // a step panicked
 	used       time.Time
 	graph      authGraph
+	watch      *nodeWatch // nil: no state nodes of the room were deleted since it was loaded, nor will be
 
 	flights flights
 }
@@ -129,6 +130,9 @@ func (s *Server) turn(ctx context.Context, room rooms.Room, work task, on *footi
 			return err
 		}
 		if err := st.finish(ctx); err != nil {
+			return err
+		}
+		if err := o.watch.pass(st); err != nil {
 			return err
 		}
 		return st.mustBeSigned(o.tip, o.last)

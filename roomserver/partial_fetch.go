@@ -188,7 +188,8 @@ func (f *memberFetch) fill(ctx context.Context, ids []matrix.EventID) (bool, err
 	if err := f.importMembers(ctx, at); err != nil {
 		return false, err
 	}
-	tree, err := f.server.storeTree(ctx, f.room, statetree.Tree{}, changes)
+	defer f.server.unnamed.begin(f.room.Num)()
+	tree, _, err := f.server.storeTree(ctx, f.room, statetree.Tree{}, changes)
 	if err != nil {
 		return false, err
 	}

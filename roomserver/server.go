@@ -31,6 +31,7 @@ import (
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/roomserver/collect"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -85,6 +86,8 @@ type Server struct {
 	events      *lru[int64, *rooms.Event]       // committed events by number
 	ids         *lru[eventName, int64]          // their numbers
 	known       *lru[matrix.RoomID, rooms.Room] // what never changes about rooms
+	unnamed     unnamed
+	collector   *collect.Collector
 	inbox       inbox
 	policies    policies
 	txns        *txns
@@ -103,7 +106,7 @@ func New(s Settings) *Server {
 	if s.Remote == nil {
 		s.Remote = alone{}
 	}
-	return &Server{
+	server := &Server{
 		db: s.DB, name: s.ServerName, key: s.Key, profiles: s.Profiles, remote: s.Remote, version: s.DefaultVersion,
 		now: s.Now, rand: s.Rand, log: s.Log,
 		hasher: hasher,
@@ -121,16 +124,19 @@ func New(s Settings) *Server {
 		partials: newPartials(), memberChunk: memberChunk,
 		owners: make(map[matrix.RoomID]*owner),
 	}
+	server.collector = collect.New(collect.Settings{DB: s.DB, Hasher: hasher, Owners: collectOwners{server}, Now: s.Now, Log: s.Log})
+	return server
 }
 
 // sweepEvery is how often Run looks for idle rooms.
 const sweepEvery = time.Minute
 
-// Run unloads idle rooms and makes partial rooms whole, until ctx ends.
+// Run unloads idle rooms, makes partial rooms whole, and collects state nodes that are not needed, until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.sweepIdle(ctx) })
 	group.Go(func() error { return s.completeRooms(ctx) })
+	group.Go(func() error { return s.collectNodes(ctx) })
 	return group.Wait()
 }
 

@@ -49,6 +49,7 @@ type step struct {
 	aliases   []rooms.Alias       // made with it
 	begins    *rooms.PartialJoin  // the room is partial from now on
 	whole     *rooms.EndOfPartial // or no longer
+	named     *rooms.Doubt        // about nodes that the step names; nil if there was none
 	relist    bool                // the directory entry is out of date
 	directory *rooms.Published
 }
@@ -390,7 +391,7 @@ func (st *step) write(generation int64) storage.Write {
 	a := rooms.Append{
 		Room: st.room, NewRoom: st.created, Generation: generation,
 		Events: st.events, Asides: st.asides, Nodes: st.nodes, Directory: st.directory, Aliases: st.aliases,
-		Partial: st.begins, Whole: st.whole,
+		Partial: st.begins, Whole: st.whole, Settled: st.named,
 	}
 	isNews := func(ev rooms.NewEvent) bool { return ev.Kind == rooms.Live && !ev.Again }
 	if slices.ContainsFunc(st.events, isNews) || st.whole != nil && st.whole.Move != nil {

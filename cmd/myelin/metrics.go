@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/myelin-chat/myelin/roomserver/collect"
 	"github.com/myelin-chat/myelin/storage"
 )
 
@@ -15,6 +16,7 @@ func metrics(o *others) func(io.Writer) error {
 	// A registry of our own: the default one has whatever any imported module registers.
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(storage.Collectors()...)
+	registry.MustRegister(collect.Collectors()...)
 	registry.MustRegister(o.collectors()...)
 	return func(w io.Writer) error {
 		families, err := registry.Gather()

@@ -1,0 +1,149 @@
+// Package collect deletes nodes of state trees that no state needs any more (docs/decisions/0032-collecting-state-nodes.md).
+//
+// What is deleted wrongly is the state of a room, and cannot be had again. So a node is deleted only if two looks agree that
+// nothing needs it, at least [Wait] apart and each at the database as it then is:
+//
+//   - The first walks down from all roots of the room, which it finds by the room's indexes, and notes the nodes in doubt that
+//     it did not meet.
+//   - The second comes from the other side. It reads the tables themselves, and takes a note back if any row names the node
+//     as a root, or any node of the room that is not noted names it.
+//
+// Between the second look and the deletion the room goes on. Its owner watches what its steps name, and ends the look if that
+// is a noted node; and it refuses a step that names a deleted one, which nothing in memory should be able to come to.
+//
+// Only rooms about which there is a doubt are looked at (rooms.Doubt), and of these only nodes made since. A look works in
+// slices, between which it rests longer than it has worked, and takes some 30 MB at most, however many nodes there are.
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Wait is how long the notes on a room stand before its nodes are looked at again and deleted.
+const Wait = time.Hour
+
+// ErrDisturbed says that the owner of a room has named a noted node, or that it is not the same owner any more. What is
+// noted is looked at again another time.
+var ErrDisturbed = errors.New("collect: the room has moved on under the look")
+
+// Owners are the owners of rooms.
+type Owners interface {
+	// Unnamed says whether there are stored nodes of a room which something that is under way is yet to name.
+	Unnamed(roomNum int64) bool
+	// Watch has the owner of a room watch for noted nodes, which ascend, and returns the roots that it stands on. When it
+	// returns, all that was built before is committed or has failed.
+	Watch(ctx context.Context, room rooms.Room, noted []statetree.NodeID) (w Watch, held []statetree.NodeID, err error)
+}
+
+// A Watch is kept by the owner of a room.
+type Watch interface {
+	// Delete deletes some of the noted nodes, with their notes. It returns ErrDisturbed, and deletes nothing, if the room has
+	// named a noted one since the watch began.
+	Delete(ctx context.Context, nodes []statetree.NodeID) error
+}
+
+// Settings are the parts of a Collector. All are required.
+type Settings struct {
+	DB     *storage.DB
+	Hasher statetree.Hasher
+	Owners Owners
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// A Collector collects the nodes of all rooms of a database. One look at a time.
+type Collector struct {
+	Settings
+	maxNodes int // noted, or in doubt, that are looked at together
+	maxSeen  int // others that a walk remembers
+}
+
+// New returns a Collector.
+func New(s Settings) *Collector {
+	return &Collector{Settings: s, maxNodes: 1 << 20, maxSeen: 1 << 18}
+}
+
+// Look looks once at each room about which there are doubts. Of one that was not looked at it notes the nodes that nothing
+// needs, of one that was it deletes them if it is time to. A room that fails does not keep the others from their look.
+func (c *Collector) Look(ctx context.Context) error {
+	doubted, err := rooms.DoubtedRooms(ctx, c.DB)
+	if err != nil {
+		return fmt.Errorf("find rooms with state nodes in doubt: %w", err)
+	}
+	for _, d := range doubted {
+		if err := c.lookAt(ctx, d); err != nil && ctx.Err() == nil {
+			c.Log.ErrorContext(ctx, "state nodes of a room cannot be collected", "room", d.RoomNum, "error", err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (c *Collector) lookAt(ctx context.Context, d rooms.Doubted) (err error) {
+	found, err := rooms.ByNumbers(ctx, c.DB, []int64{d.RoomNum})
+	if err != nil {
+		return fmt.Errorf("find room %d: %w", d.RoomNum, err)
+	}
+	room, known := found[d.RoomNum]
+	if !known {
+		return matrix.Errorf(matrix.NotFound, "there is no room %d", d.RoomNum)
+	}
+	l := &look{Collector: c, room: room, upTo: c.DB.NextNumber(), began: c.Now()}
+	switch {
+	case c.Owners.Unnamed(room.Num): // asked after upTo was taken: what is stored from now on is above it
+		return nil
+	case !d.Noted:
+		return l.note(ctx, d.First)
+	case l.began.Sub(time.UnixMilli(d.NotedMS)) < Wait:
+		return nil
+	}
+	err = l.sweep(ctx)
+	if errors.Is(err, ErrDisturbed) {
+		c.Log.InfoContext(ctx, "state nodes are collected later", "room", room.ID, "why", err)
+		return nil
+	}
+	return err
+}
+
+// A look is one look at a room.
+type look struct {
+	*Collector
+	room  rooms.Room
+	upTo  int64     // nodes and events that were stored before have no number above it
+	began time.Time // of the slice that is worked on
+}
+
+// Sizes of slices.
+const (
+	numbersPerSlice = 8192 // row numbers of a table that are read at once
+	writesPerSlice  = 1000 // rows written in one commit
+)
+
+// rest lets others work, three times as long as the last slice took.
+func (l *look) rest(ctx context.Context) error {
+	timer := time.NewTimer(3 * l.Now().Sub(l.began))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+	}
+	l.began = l.Now()
+	return nil
+}
+
+// commit stores a slice.
+func (l *look) commit(ctx context.Context, w storage.Write) error {
+	if _, err := l.DB.Commit(ctx, w); err != nil {
+		return fmt.Errorf("store what was found out about the state nodes of %s: %w", l.room.ID, err)
+	}
+	return l.rest(ctx)
+}
