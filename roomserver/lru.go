@@ -45,11 +45,12 @@ func (c *lru[K, V]) add(key K, value V, cost int) {
 	c.insert(&lruEntry[K, V]{key, value, cost})
 }
 
-// addNew puts a value in unless there is one already.
-func (c *lru[K, V]) addNew(key K, value V, cost int) {
+// addNew puts a value in unless there is one already, or it is not wanted any more. Wanted is called with the cache locked,
+// so that who first makes it unwanted and then drops it leaves none behind.
+func (c *lru[K, V]) addNew(key K, value V, cost int, wanted func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.entries[key]; !ok {
+	if _, ok := c.entries[key]; !ok && wanted() {
 		c.insert(&lruEntry[K, V]{key, value, cost})
 	}
 }

@@ -267,12 +267,14 @@ func (s *Server) land(o *owner, st *step, l landing) {
 // remember puts what was committed into the cache of events: states, and redacted forms in the place
 // of what was there.
 func (s *Server) remember(st *step, first storage.Position) {
-	changes := len(st.redacted) > 0
+	isChange := func(ev rooms.NewEvent) bool { return ev.Again || ev.Known }
+	if len(st.redacted) > 0 || slices.ContainsFunc(st.events, isChange) {
+		s.changes.Add(1)
+	}
 	for _, ev := range st.events {
 		stored := ev.Event
 		if ev.Again {
 			s.events.drop(ev.Num) // its position may not be known here
-			changes = true
 			continue
 		}
 		if ev.Kind == rooms.Live {
@@ -283,10 +285,6 @@ func (s *Server) remember(st *step, first storage.Position) {
 			s.events.add(ev.Num, stored, eventCost(stored))
 			s.ids.add(eventName{st.room.Num, ev.ID}, ev.Num, 1)
 		}
-		changes = changes || ev.Known
-	}
-	if changes {
-		s.changes.Add(1)
 	}
 	for _, ev := range st.redacted {
 		s.events.add(ev.Num, ev, eventCost(ev))

@@ -388,9 +388,22 @@ func TestLRU(t *testing.T) {
 	if _, ok := c.get(2); ok {
 		t.Error("2 was used least recently, and stayed")
 	}
-	c.addNew(1, "other", 1)
+	c.addNew(1, "other", 1, func() bool { return true })
 	if got, _ := c.get(1); got != "one" {
 		t.Errorf("addNew over 1: got %q, want one", got)
+	}
+	c.addNew(2, "late", 1, func() bool { return false })
+	if got, ok := c.get(2); ok {
+		t.Errorf("2 was not wanted: got %q", got)
+	}
+	dropped := make(chan struct{})
+	c.addNew(2, "old", 1, func() bool {
+		go func() { c.drop(2); close(dropped) }() // after it was added, not before
+		return true
+	})
+	<-dropped
+	if got, ok := c.get(2); ok {
+		t.Errorf("2 was dropped when it was out of date: got %q", got)
 	}
 	c.add(1, "uno", 5)
 	if got, _ := c.get(1); got != "uno" || c.cost != 9 {

@@ -208,10 +208,8 @@ func (s *Server) loadEvents(ctx context.Context, room rooms.Room, missing map[in
 		}
 		for _, ev := range events {
 			loaded[ev.Num] = ev
-			// A redaction or a place that was committed since we read may have made this out of date.
-			if s.changes.Load() == before {
-				s.events.addNew(ev.Num, ev, eventCost(ev))
-			}
+			// A redaction, a place or another state that was committed since we read may have made this out of date.
+			s.events.addNew(ev.Num, ev, eventCost(ev), func() bool { return s.changes.Load() == before })
 		}
 		ask = ask[:0]
 		return nil
