@@ -16,7 +16,8 @@ import (
 )
 
 // Event is one event of a room. Parse, Load and Build are the only ways to get
-// one; nothing in it may be changed afterwards.
+// one, and auth.Essence to get less of one; nothing in it may be changed
+// afterwards.
 type Event struct {
 	ID             matrix.EventID
 	Version        *Version

@@ -128,7 +128,11 @@ func (c *check) joinRule() string {
 	if rules == nil {
 		return ruleInvite
 	}
-	s, _ := canonical.String(canonical.Get(rules.Content, "join_rule"))
+	raw := canonical.Get(rules.Content, "join_rule")
+	if string(raw) == `"`+rulePublic+`"` {
+		return rulePublic // mostly, and without a copy
+	}
+	s, _ := canonical.String(raw)
 	return s
 }
 

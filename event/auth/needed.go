@@ -17,34 +17,56 @@ func Needed(v *event.Version, typ, stateKey string, sender matrix.UserID, conten
 	if typ == event.TypeCreate {
 		return nil
 	}
-	keys := make([]event.Key, 0, 6)
-	if v.CreateInAuthEvents {
+	return claim{v, typ, stateKey, sender, content}.appendNeeded(make([]event.Key, 0, 6))
+}
+
+// AppendNeeded is [Needed] for a state event, and appends to keys.
+func AppendNeeded(keys []event.Key, ev *event.Event) []event.Key {
+	return claim{ev.Version, ev.Type, *ev.StateKey, ev.Sender, ev.Content}.appendNeeded(keys)
+}
+
+// claim is what the selection of auth events looks at.
+type claim struct {
+	v             *event.Version
+	typ, stateKey string
+	sender        matrix.UserID
+	content       []byte
+}
+
+func (c claim) appendNeeded(keys []event.Key) []event.Key {
+	if c.typ == event.TypeCreate {
+		return keys
+	}
+	if c.v.CreateInAuthEvents {
 		keys = append(keys, createKey)
 	}
-	keys = append(keys, powerLevelsKey, memberKey(sender))
-	if typ == event.TypeMember {
-		keys = appendMemberKeys(keys, v, stateKey, content)
+	keys = append(keys, powerLevelsKey, memberKey(c.sender))
+	if c.typ == event.TypeMember {
+		keys = c.appendMemberKeys(keys)
 	}
 	return keys
 }
 
 // appendMemberKeys appends what else authorises a member event.
-func appendMemberKeys(keys []event.Key, v *event.Version, target string, content []byte) []event.Key {
-	keys = appendKey(keys, memberKey(matrix.UserID(target)))
-	membership, _ := canonical.String(canonical.Get(content, "membership"))
-	switch event.Membership(membership) {
-	case event.Join, event.Invite, event.Knock:
+func (c claim) appendMemberKeys(keys []event.Key) []event.Key {
+	keys = appendKey(keys, memberKey(matrix.UserID(c.stateKey)))
+	// A string has one canonical form, so its raw text can be compared.
+	switch string(canonical.Get(c.content, "membership")) {
+	case `"join"`:
 		keys = append(keys, joinRulesKey)
-	}
-	if membership == string(event.Invite) {
-		if token, ok := canonical.String(canonical.Get(content, "third_party_invite", "signed", "token")); ok {
-			keys = append(keys, event.Key{Type: event.TypeThirdPartyInvite, StateKey: token})
+		if !c.v.RestrictedJoins {
+			break
 		}
-	}
-	if membership == string(event.Join) && v.RestrictedJoins {
-		if via, ok := canonical.String(canonical.Get(content, "join_authorised_via_users_server")); ok {
+		if via, ok := canonical.String(canonical.Get(c.content, "join_authorised_via_users_server")); ok {
 			keys = appendKey(keys, memberKey(matrix.UserID(via)))
 		}
+	case `"invite"`:
+		keys = append(keys, joinRulesKey)
+		if token, ok := canonical.String(canonical.Get(c.content, "third_party_invite", "signed", "token")); ok {
+			keys = append(keys, event.Key{Type: event.TypeThirdPartyInvite, StateKey: token})
+		}
+	case `"knock"`:
+		keys = append(keys, joinRulesKey)
 	}
 	return keys
 }

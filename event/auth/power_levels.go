@@ -16,7 +16,7 @@ func (c *check) powerLevels() error {
 	if old == nil {
 		return nil
 	}
-	ch := change{c: c, old: old.Content, new: c.ev.Content, sender: c.power().User(c.ev.Sender)}
+	ch := change{ev: c.ev, old: old.Content, sender: c.power().User(c.ev.Sender)}
 	if err := ch.topLevels(); err != nil {
 		return err
 	}
@@ -93,9 +93,9 @@ func (c *check) areLevels(raw []byte) (key string, ok bool) {
 
 // change compares the content of two power levels events.
 type change struct {
-	c        *check
-	old, new []byte
-	sender   Level
+	ev     *event.Event
+	old    []byte // the content before
+	sender Level
 }
 
 // levelAt is a level that may be absent. An absent one is not the default of
@@ -106,14 +106,14 @@ type levelAt struct {
 }
 
 func (ch *change) read(raw []byte) levelAt {
-	level, ok := parseLevel(ch.c.v, raw)
+	level, ok := parseLevel(ch.ev.Version, raw)
 	return levelAt{level, ok}
 }
 
 // topLevels is v11 rule 9.5.
 func (ch *change) topLevels() error {
 	for _, name := range topLevels {
-		was, is := ch.read(canonical.Get(ch.old, name)), ch.read(canonical.Get(ch.new, name))
+		was, is := ch.read(canonical.Get(ch.old, name)), ch.read(canonical.Get(ch.ev.Content, name))
 		if was == is {
 			continue
 		}
@@ -148,7 +148,7 @@ func (ch *change) entries(object string) error {
 func (ch *change) users() error {
 	return ch.each("users", func(user string, was, is levelAt) error {
 		// v11 rule 9.8.1.
-		if was.present && was.level >= ch.sender && user != string(ch.c.ev.Sender) {
+		if was.present && was.level >= ch.sender && user != string(ch.ev.Sender) {
 			return reject("9.8.1", "%s has level %d, not below the sender's %d", user, was.level, ch.sender)
 		}
 		// v11 rule 9.9.1.
@@ -162,7 +162,7 @@ func (ch *change) users() error {
 // each calls f for every entry of the object that was added, changed or
 // removed, first those that were there before.
 func (ch *change) each(object string, f func(key string, was, is levelAt) error) error {
-	was, is := ch.levels(ch.old, object), ch.levels(ch.new, object)
+	was, is := ch.levels(ch.old, object), ch.levels(ch.ev.Content, object)
 	for key, raw := range canonical.Fields(canonical.Get(ch.old, object)) {
 		if before, after := ch.read(raw), is[key]; before != after {
 			if err := f(key, before, after); err != nil {
@@ -170,7 +170,7 @@ func (ch *change) each(object string, f func(key string, was, is levelAt) error)
 			}
 		}
 	}
-	for key, raw := range canonical.Fields(canonical.Get(ch.new, object)) {
+	for key, raw := range canonical.Fields(canonical.Get(ch.ev.Content, object)) {
 		if _, before := was[key]; !before {
 			if err := f(key, levelAt{}, ch.read(raw)); err != nil {
 				return err

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/myelin-chat/myelin/event"
@@ -233,6 +234,42 @@ func TestRules(t *testing.T) {
 			err := Check(tt.fail(r), r.lookup)
 			if got := ruleOf(t, err); got != tt.rule {
 				t.Errorf("version %s, %s: got %v, want a rejection by rule %s", v.ID, tt.name, err, tt.rule)
+			}
+		}
+	}
+}
+
+// Nothing that a rule looks at is missing from the essence: neither of the event nor of the state.
+func TestEssence(t *testing.T) {
+	essence := func(ev *event.Event) *event.Event {
+		if ev == nil {
+			return nil
+		}
+		e := Essence(ev)
+		if ev.Type != event.TypeCreate && (e.JSON != nil || len(e.Content) > 0 && &e.Content[0] != &ev.Content[0]) {
+			t.Errorf("%s: the essence has the JSON, or a content of its own", ev.JSON)
+		}
+		return &e
+	}
+	for _, v := range event.Versions() {
+		for _, tt := range ruleTests {
+			if tt.versions != nil && !tt.versions(v) {
+				continue
+			}
+			for _, made := range []func(*room) *event.Event{tt.pass, tt.fail} {
+				r := newRoom(t, v)
+				ev := made(r)
+				want := Check(ev, r.lookup)
+				got := Check(essence(ev), func(k event.Key) *event.Event { return essence(r.lookup(k)) })
+				if fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("version %s, %s: got %v, want %v", v.ID, tt.name, got, want)
+				}
+				if !ev.IsState() {
+					continue
+				}
+				if got, want := AppendNeeded(nil, essence(ev)), Needed(v, ev.Type, *ev.StateKey, ev.Sender, ev.Content); !slices.Equal(got, want) {
+					t.Errorf("version %s, %s: got %v, want %v", v.ID, tt.name, got, want)
+				}
 			}
 		}
 	}
