@@ -19,21 +19,39 @@ type question struct {
 	need []event.Key    // all that the check looks at, the create event included
 	at   [maxNeed]place // of these
 	own  place          // of the event itself
+
+	answers [maxNeed]*event.Event // to need, while it is checked
 }
 
-// place is a key of the state, and the conflict there is at it.
+// state is the state that the event is checked against.
+func (q *question) state(k event.Key) *event.Event {
+	if i := slices.Index(q.need, k); i >= 0 {
+		return q.answers[i]
+	}
+	return nil
+}
+
+// place is a key of the state, and where the partial state has it: in
+// resolution.partial if there is a conflict at it, else in resolution.agreed.
 type place struct {
 	key      statetree.Key
-	conflict int32 // index in resolution.conflicts, or noConflict
+	at       int32
+	conflict bool
 }
 
-const noConflict = -1
+// agreed is a key at which there is no conflict.
+type agreed struct {
+	partial statetree.Value // resolved so far, 0: nothing
+	value   statetree.Value // what all states hold, if that is known
+	known   bool
+}
 
 func (r *resolution) placeOf(k statetree.Key) place {
-	if i, ok := r.index.find(k); ok {
-		return place{k, int32(i)}
+	if i, ok := r.conflicts.find(k); ok {
+		return place{k, int32(i), true}
 	}
-	return place{k, noConflict}
+	i, _ := r.agreed.add(k)
+	return place{k, int32(i), false}
 }
 
 // maxNeed is the largest number of events that a check looks at: create, power
@@ -41,16 +59,21 @@ func (r *resolution) placeOf(k statetree.Key) place {
 // join, join rules, third-party invite.
 const maxNeed = 8
 
-func (r *resolution) question(num statetree.Value, key statetree.Key, ev *event.Event) question {
-	q := question{num: num, ev: ev, own: r.placeOf(key)}
-	q.need = auth.Needed(ev.Version, ev.Type, *ev.StateKey, ev.Sender, ev.Content)
+// pose makes q the question of an event. What it had of another is reused.
+func (r *resolution) pose(q *question, e *entry, ev *event.Event) {
+	q.num, q.ev, q.auth, q.own = e.num, ev, nil, e.own
+	q.need = auth.AppendNeeded(q.need[:0], ev)
 	if !slices.Contains(q.need, createKey) {
 		q.need = append(q.need, createKey)
 	}
+	own := ev.StateID()
 	for i, need := range q.need {
-		q.at[i] = r.placeOf(r.keyOf(need))
+		if need == own {
+			q.at[i] = q.own
+		} else {
+			q.at[i] = r.placeOf(r.keyOf(need))
+		}
 	}
-	return q
 }
 
 // apply is the iterative auth checks algorithm: each event in turn becomes
@@ -78,13 +101,11 @@ func (r *resolution) apply(ctx context.Context, entries []*entry) error {
 
 // allowed checks an event against the partial state.
 func (r *resolution) allowed(ctx context.Context, q *question) (bool, error) {
-	var numsBuf [maxNeed]statetree.Value
-	nums, err := r.numbers(ctx, q, numsBuf[:0])
-	if err != nil {
+	var err error
+	if r.nums, err = r.numbers(ctx, q, r.nums[:0]); err != nil {
 		return false, err
 	}
-	var eventsBuf [maxNeed]*event.Event
-	events, err := r.events.get(ctx, nums, eventsBuf[:])
+	events, err := r.events.get(ctx, r.nums, q.answers[:])
 	if err != nil {
 		return false, err
 	}
@@ -93,19 +114,16 @@ func (r *resolution) allowed(ctx context.Context, q *question) (bool, error) {
 			return false, fmt.Errorf("%w: event %s is in the place of %s %q", ErrMismatch, e.ID, need.Type, need.StateKey)
 		}
 	}
-	st := func(k event.Key) *event.Event {
-		if i := slices.Index(q.need, k); i >= 0 {
-			return events[i]
-		}
-		return nil
+	levels := r.levels.get(r.room.Version, q.state(createKey), q.state(powerLevelsKey))
+	err = auth.CheckWith(q.ev, q.state, levels)
+	if err == nil {
+		return true, nil
 	}
-	levels := r.levels.get(r.room.Version, st(createKey), st(powerLevelsKey))
-	err = auth.CheckWith(q.ev, st, levels)
 	var rejection *auth.Rejection
-	if err != nil && !errors.As(err, &rejection) {
+	if !errors.As(err, &rejection) {
 		return false, err
 	}
-	return err == nil, nil
+	return false, nil
 }
 
 var (
@@ -139,26 +157,30 @@ func (r *resolution) numbers(ctx context.Context, q *question, nums []statetree.
 // current returns what the partial state has at a key. In v2.1 it begins
 // empty, before that with what is not in conflict.
 func (r *resolution) current(ctx context.Context, p place) (statetree.Value, error) {
+	if p.conflict {
+		return r.partial[p.at], nil
+	}
 	startsEmpty := r.room.Version.StateResolution == event.StateResolutionV21
-	if p.conflict != noConflict {
-		c := &r.conflicts[p.conflict]
-		if c.partial != 0 || startsEmpty {
-			return c.partial, nil
+	a := r.agreed.value(int(p.at))
+	if a.partial != 0 || startsEmpty {
+		return a.partial, nil
+	}
+	if !a.known {
+		v, err := r.base.value(ctx, p.key)
+		if err != nil {
+			return 0, err
 		}
-		return c.agreed(), nil
+		a.value, a.known = v, true
 	}
-	if v := r.partial[p.key]; v != 0 || startsEmpty {
-		return v, nil
-	}
-	return r.base.value(ctx, p.key)
+	return a.value, nil
 }
 
 // setPartial makes an event part of the partial state.
 func (r *resolution) setPartial(p place, num statetree.Value) {
-	if p.conflict != noConflict {
-		r.conflicts[p.conflict].partial = num
+	if p.conflict {
+		r.partial[p.at] = num
 	} else {
-		r.partial[p.key] = num
+		r.agreed.value(int(p.at)).partial = num
 	}
 }
 
@@ -169,53 +191,60 @@ func (r *resolution) warm(ctx context.Context, entries []*entry) error {
 		return err
 	}
 	if r.room.Version.StateResolution != event.StateResolutionV21 {
-		var keys []statetree.Key
-		for i := range r.questions {
-			q := &r.questions[i]
-			for _, p := range q.at[:len(q.need)] {
-				if p.conflict == noConflict {
-					keys = append(keys, p.key)
-				}
-			}
-		}
-		if err := r.base.warm(ctx, keys); err != nil {
+		if err := r.warmBase(ctx); err != nil {
 			return err
 		}
 	}
-	var wanted []statetree.Value
+	r.nums = r.nums[:0]
 	for i := range r.questions {
 		var err error
-		if wanted, err = r.numbers(ctx, &r.questions[i], wanted); err != nil {
+		if r.nums, err = r.numbers(ctx, &r.questions[i], r.nums); err != nil {
 			return err
 		}
 	}
+	wanted := slices.DeleteFunc(r.nums, r.events.has)
 	slices.Sort(wanted)
 	_, err := r.events.get(ctx, slices.Compact(wanted), nil)
 	return err
 }
 
+// warmBase reads what all states hold where the questions look.
+func (r *resolution) warmBase(ctx context.Context) error {
+	var keys []statetree.Key
+	for i := range r.questions {
+		q := &r.questions[i]
+		for _, p := range q.at[:len(q.need)] {
+			if !p.conflict && !r.agreed.value(int(p.at)).known {
+				keys = append(keys, p.key)
+			}
+		}
+	}
+	return r.base.warm(ctx, keys)
+}
+
 // ask makes the questions of some entries.
 func (r *resolution) ask(ctx context.Context, entries []*entry) error {
-	nums := make([]statetree.Value, len(entries))
-	for i, e := range entries {
-		nums[i] = e.num
+	r.nums = r.nums[:0]
+	for _, e := range entries {
+		r.nums = append(r.nums, e.num)
 	}
-	events, err := r.events.get(ctx, nums, nil)
-	if err != nil {
+	var err error
+	if r.loaded, err = r.events.get(ctx, r.nums, r.loaded); err != nil {
 		return err
 	}
-	r.questions = r.questions[:0]
-	var refs []Ref
+	r.questions = slices.Grow(r.questions[:0], len(entries))[:len(entries)]
+	refs := r.standIns[:0]
 	for i, e := range entries {
 		n, _, err := r.node(ctx, e.num)
 		if err != nil {
 			return err
 		}
-		q := r.question(e.num, e.key, events[i])
+		q := &r.questions[i]
+		r.pose(q, e, r.loaded[i])
 		from := len(refs)
 		refs = append(refs, n.Auth...)
 		q.auth = refs[from:]
-		r.questions = append(r.questions, q)
 	}
+	r.standIns = refs
 	return nil
 }

@@ -18,14 +18,14 @@ type mask uint64
 
 // candidate is what some of the states hold at one key.
 type candidate struct {
-	num     statetree.Value // 0: nothing
-	in      mask
-	dropped bool // the graph does not have it: counts as nothing
+	// num is 0 for nothing, and negative for an event that the graph does not
+	// have, which counts as nothing.
+	num statetree.Value
+	in  mask
 }
 
 // conflict is a key at which not all states hold the same.
 type conflict struct {
-	key statetree.Key
 	// candidates have different numbers; the first is of the first state.
 	candidates []candidate
 	// settled says that there is no conflict in the sense of the algorithm:
@@ -33,14 +33,29 @@ type conflict struct {
 	// it begins with.
 	settled bool
 	outcome statetree.Value
-	partial statetree.Value // resolved so far, 0: nothing
+}
+
+// disputed is an event of the conflicted state set.
+type disputed struct {
+	in       mask  // the states that hold it
+	conflict int32 // in resolution.conflicts
 }
 
 // findConflicts compares the first state with each of the others.
 func (r *resolution) findConflicts(ctx context.Context) error {
-	for i := 1; i < len(r.states); i++ {
-		at := mask(1) << i
-		err := r.room.Trees.Diff(ctx, r.states[0], r.states[i], func(k statetree.Key, first, other statetree.Value) error {
+	at := mask(2)
+	one := func(k statetree.Key, first, other statetree.Value) error {
+		r.conflicts.append(k, conflict{candidates: r.candidates(first)})
+		r.conflicts.value(len(r.conflicts.items)-1).move(other, at)
+		return nil
+	}
+	if err := r.room.Trees.Diff(ctx, r.states[0], r.states[1], one); err != nil {
+		return err
+	}
+	r.conflicts.index()
+	for _, state := range r.states[2:] {
+		at <<= 1
+		err := r.room.Trees.Diff(ctx, r.states[0], state, func(k statetree.Key, first, other statetree.Value) error {
 			r.conflictAt(k, first).move(other, at)
 			return nil
 		})
@@ -48,44 +63,38 @@ func (r *resolution) findConflicts(ctx context.Context) error {
 			return err
 		}
 	}
-	r.sortConflicts()
-	for i := range r.conflicts {
-		if err := r.settle(ctx, &r.conflicts[i]); err != nil {
+	r.partial = make([]statetree.Value, len(r.conflicts.items))
+	for i := range r.conflicts.items {
+		c := &r.conflicts.items[i]
+		if err := r.settle(ctx, c.key, &c.value); err != nil {
 			return err
 		}
+		r.partial[i] = c.value.outcome
 	}
 	return nil
-}
-
-// sortConflicts puts the conflicts in the order of their keys. Those of two
-// states come so.
-func (r *resolution) sortConflicts() {
-	byKey := func(a, b conflict) int { return cmp.Compare(a.key, b.key) }
-	if slices.IsSortedFunc(r.conflicts, byKey) {
-		return
-	}
-	slices.SortFunc(r.conflicts, byKey)
-	r.index.clear()
-	for i := range r.conflicts {
-		r.index.add(r.conflicts[i].key)
-	}
 }
 
 // conflictAt returns the conflict at a key, for whose value the first state
 // speaks until others are heard.
 func (r *resolution) conflictAt(k statetree.Key, first statetree.Value) *conflict {
-	i, added := r.index.add(k)
+	i, added := r.conflicts.add(k)
+	c := r.conflicts.value(i)
 	if added {
-		const block = 256 // mostly two states disagree
-		if len(r.spare) == 0 {
-			r.spare = make([]candidate, 2*block)
-		}
-		c := conflict{key: k, candidates: r.spare[:1:2]}
-		r.spare = r.spare[2:]
-		c.candidates[0] = candidate{num: first, in: r.full}
-		r.conflicts = append(r.conflicts, c)
+		c.candidates = r.candidates(first)
 	}
-	return &r.conflicts[i]
+	return c
+}
+
+// candidates returns a list with what the first state holds, as if all did, and
+// room for another.
+func (r *resolution) candidates(first statetree.Value) []candidate {
+	const few, many = 16, 1024
+	if len(r.spare) == 0 {
+		r.spare = make([]candidate, 2*min(max(len(r.conflicts.items), few), many))
+	}
+	list := append(r.spare[:0:2], candidate{num: first, in: r.full})
+	r.spare = r.spare[2:]
+	return list
 }
 
 // move says that one of the states holds another event than the first.
@@ -103,7 +112,7 @@ func (c *conflict) move(num statetree.Value, state mask) {
 // settle drops what the graph does not have, and looks whether that leaves a
 // conflict. In v1 an event that some states have and others have nothing in
 // the place of is none; in v2 it is.
-func (r *resolution) settle(ctx context.Context, c *conflict) error {
+func (r *resolution) settle(ctx context.Context, k statetree.Key, c *conflict) error {
 	events := 0
 	for i := range c.candidates {
 		o := &c.candidates[i]
@@ -115,9 +124,9 @@ func (r *resolution) settle(ctx context.Context, c *conflict) error {
 		case err != nil:
 			return err
 		case !found:
-			o.dropped = true
 			r.dropped = append(r.dropped, o.num)
-		case n.Key != c.key:
+			o.num = -o.num
+		case n.Key != k:
 			return fmt.Errorf("%w: event %d has another key in the auth graph", ErrMismatch, o.num)
 		default:
 			c.outcome = o.num
@@ -131,38 +140,32 @@ func (r *resolution) settle(ctx context.Context, c *conflict) error {
 	return nil
 }
 
-// accepted yields the events in conflict.
-func (c *conflict) accepted(yield func(candidate) bool) {
-	for _, o := range c.candidates {
-		if o.num != 0 && !o.dropped && !yield(o) {
-			return
-		}
-	}
-}
-
-// conflicting yields every event of the conflicted state set.
-func (r *resolution) conflicting(yield func(candidate) bool) {
-	for i := range r.conflicts {
-		c := &r.conflicts[i]
+// dispute fills in the conflicted state set, ascending: about as the events
+// came, and lie in memory.
+func (r *resolution) dispute() {
+	items := make([]item[statetree.Value, disputed], 0, 2*len(r.conflicts.items))
+	for i := range r.conflicts.items {
+		c := r.conflicts.value(i)
 		if c.settled {
 			continue
 		}
-		for o := range c.accepted {
-			if !yield(o) {
-				return
+		for _, o := range c.candidates {
+			if o.num > 0 {
+				items = append(items, item[statetree.Value, disputed]{disputed{o.in, int32(i)}, o.num})
 			}
 		}
 	}
+	sortByNum(items, func(i *item[statetree.Value, disputed]) statetree.Value { return i.key })
+	r.disputed.items = items
+	r.disputed.index()
 }
 
 // holders returns the states that hold an event.
 func (r *resolution) holders(ctx context.Context, e Ref) (mask, error) {
-	if i, ok := r.index.find(e.Key); ok {
-		for _, o := range r.conflicts[i].candidates {
-			if o.num == e.Num {
-				return o.in, nil
-			}
-		}
+	if i, ok := r.disputed.find(e.Num); ok {
+		return r.disputed.value(i).in, nil
+	}
+	if _, ok := r.conflicts.find(e.Key); ok {
 		return 0, nil
 	}
 	v, err := r.base.value(ctx, e.Key)
@@ -172,20 +175,13 @@ func (r *resolution) holders(ctx context.Context, e Ref) (mask, error) {
 	return 0, err
 }
 
-// agreed returns what all states hold at the key, 0 if they do not agree.
-func (c *conflict) agreed() statetree.Value {
-	if c.settled {
-		return c.outcome
-	}
-	return 0
-}
-
 // result says how the outcome differs from the nearest of the states.
 func (r *resolution) result() Result {
 	changes := make([]int, len(r.states))
-	for i := range r.conflicts {
-		for _, o := range r.conflicts[i].candidates {
-			if o.num == r.conflicts[i].outcome {
+	for i := range r.conflicts.items {
+		c := &r.conflicts.items[i].value
+		for _, o := range c.candidates {
+			if o.num == c.outcome {
 				continue
 			}
 			for in := o.in; in != 0; in &= in - 1 {
@@ -199,13 +195,17 @@ func (r *resolution) result() Result {
 			nearest = i
 		}
 	}
+	slices.Sort(r.dropped)
 	res := Result{
 		Base: r.states[nearest], Dropped: r.dropped,
-		Conflicts: len(r.conflicts), Replayed: r.replayed, Visits: r.visits,
+		Conflicts: len(r.conflicts.items), Replayed: r.replayed, Visits: r.visits,
 	}
-	for i := range r.conflicts {
-		if c := &r.conflicts[i]; c.at(nearest) != c.outcome {
-			res.Changes = append(res.Changes, statetree.Change{Key: c.key, Value: c.outcome})
+	if n := changes[nearest] + len(r.added); n > 0 {
+		res.Changes = make([]statetree.Change, 0, n)
+	}
+	for i := range r.conflicts.items {
+		if c := &r.conflicts.items[i]; c.value.at(nearest) != c.value.outcome {
+			res.Changes = append(res.Changes, statetree.Change{Key: c.key, Value: c.value.outcome})
 		}
 	}
 	res.Changes = append(res.Changes, r.added...)
@@ -228,7 +228,7 @@ func (c *conflict) at(state int) statetree.Value {
 type base struct {
 	trees *statetree.Store
 	tree  statetree.Tree
-	known map[statetree.Key]statetree.Value
+	known table[statetree.Key, statetree.Value]
 	whole bool
 	reads int
 	limit int // of reads, then it is read whole; 0: not known yet
@@ -240,17 +240,21 @@ const (
 )
 
 func newBase(trees *statetree.Store, tree statetree.Tree) base {
-	return base{trees: trees, tree: tree, known: make(map[statetree.Key]statetree.Value)}
+	return base{trees: trees, tree: tree, known: newTable[statetree.Key, statetree.Value](0)}
 }
 
 func (b *base) value(ctx context.Context, k statetree.Key) (statetree.Value, error) {
-	if v, ok := b.known[k]; ok || b.whole {
-		return v, nil
+	if id, ok := b.known.find(k); ok {
+		return *b.known.value(id), nil
 	}
-	if b.reads >= b.limit {
-		if err := b.grow(ctx); err != nil || b.whole {
-			return b.known[k], err
+	if !b.whole && b.reads >= b.limit {
+		if err := b.grow(ctx); err != nil {
+			return 0, err
 		}
+		return b.value(ctx, k)
+	}
+	if b.whole {
+		return 0, nil
 	}
 	b.reads++
 	v, err := b.trees.Get(ctx, b.tree, k)
@@ -258,7 +262,7 @@ func (b *base) value(ctx context.Context, k statetree.Key) (statetree.Value, err
 		err = nil
 	}
 	if err == nil {
-		b.known[k] = v
+		*b.known.of(k) = v
 	}
 	return v, err
 }
@@ -270,9 +274,9 @@ func (b *base) grow(ctx context.Context) error {
 		b.limit = max(minReads, n/readsPerWalk)
 		return err
 	}
-	known := make(map[statetree.Key]statetree.Value, b.limit*readsPerWalk)
+	known := newTable[statetree.Key, statetree.Value](b.limit * readsPerWalk)
 	err := b.trees.Walk(ctx, b.tree, statetree.All, func(k statetree.Key, v statetree.Value) error {
-		known[k] = v
+		*known.of(k) = v
 		return nil
 	})
 	if errors.Is(err, statetree.ErrUnknown) {
@@ -288,10 +292,10 @@ func (b *base) warm(ctx context.Context, keys []statetree.Key) error {
 	if b.whole {
 		return nil
 	}
-	keys = slices.DeleteFunc(keys, func(k statetree.Key) bool { _, ok := b.known[k]; return ok })
+	keys = slices.DeleteFunc(keys, func(k statetree.Key) bool { _, ok := b.known.find(k); return ok })
 	values, _, err := b.trees.GetKnown(ctx, b.tree, keys)
 	for i := range values {
-		b.known[keys[i]] = values[i]
+		*b.known.of(keys[i]) = values[i]
 	}
 	return err
 }

@@ -12,20 +12,20 @@ import (
 // chain of some states, and not of all. The package comment says how.
 // https://spec.matrix.org/v1.19/rooms/v2/#definitions
 func (r *resolution) difference(ctx context.Context) ([]statetree.Value, error) {
-	w := &chainWalk{r: r, index: newIDs[statetree.Value](0)}
+	w := &chainWalk{r: r, met: newTable[statetree.Value, met](0)}
 	var todo, difference []statetree.Value
 	below := func(num statetree.Value) error {
 		n, _, err := r.node(ctx, num)
 		for _, a := range n.Auth {
-			if m := w.at(a.Num); !m.asked {
+			if m := w.met.of(a.Num); !m.asked {
 				m.asked = true
-				todo = append(todo, a.Num)
+				todo = push(todo, a.Num)
 			}
 		}
 		return err
 	}
-	for o := range r.conflicting {
-		if err := below(o.num); err != nil {
+	for i := range r.disputed.items {
+		if err := below(r.disputed.items[i].key); err != nil {
 			return nil, err
 		}
 	}
@@ -39,7 +39,7 @@ func (r *resolution) difference(ctx context.Context) ([]statetree.Value, error) 
 		if in == r.full || in == 0 {
 			continue // all that x cites is in every chain, too
 		}
-		difference = append(difference, x)
+		difference = push(difference, x)
 		if err := below(x); err != nil {
 			return nil, err
 		}
@@ -53,8 +53,7 @@ const pageSize = 32
 // chainWalk finds out which states have an event in their auth chains.
 type chainWalk struct {
 	r      *resolution
-	index  ids[statetree.Value] // of the events met
-	met    []met
+	met    table[statetree.Value, met]
 	frames []frame
 	open   []statetree.Value // citing events to be settled, those of the last frame at the end
 	page   [pageSize]Ref
@@ -65,15 +64,6 @@ type met struct {
 	in    mask // the states that have it in their chains; while it is being settled, 0
 	known bool // is settled, or being settled
 	asked bool // is to be settled for its own sake, or was
-}
-
-// at returns what is known of an event, good until the next call.
-func (w *chainWalk) at(num statetree.Value) *met {
-	id, added := w.index.add(num)
-	if added {
-		w.met = append(w.met, met{})
-	}
-	return &w.met[id]
 }
 
 // frame is an event that is being settled.
@@ -89,7 +79,7 @@ type frame struct {
 // an event that cites it, or have such an event in their chains. It goes into
 // depth with a stack of its own, since others decide how deep that is.
 func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error) {
-	if m := w.at(x); m.known {
+	if m := w.met.of(x); m.known {
 		return m.in, nil
 	}
 	w.push(x)
@@ -104,7 +94,7 @@ func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error)
 		}
 		done := w.frames[len(w.frames)-1]
 		w.frames = w.frames[:len(w.frames)-1]
-		w.at(done.num).in = done.in
+		w.met.of(done.num).in = done.in
 		if len(w.frames) == 0 {
 			return done.in, nil
 		}
@@ -113,8 +103,8 @@ func (w *chainWalk) chains(ctx context.Context, x statetree.Value) (mask, error)
 }
 
 func (w *chainWalk) push(x statetree.Value) {
-	w.at(x).known = true
-	w.frames = append(w.frames, frame{num: x, from: len(w.open)})
+	w.met.of(x).known = true
+	w.frames = push(w.frames, frame{num: x, from: len(w.open)})
 }
 
 // step goes on settling an event: it returns one that must be settled first,
@@ -124,7 +114,7 @@ func (w *chainWalk) step(ctx context.Context, f *frame) (statetree.Value, error)
 		if len(w.open) > f.from {
 			above := w.open[len(w.open)-1]
 			w.open = w.open[:len(w.open)-1]
-			m := w.at(above)
+			m := w.met.of(above)
 			if !m.known {
 				return above, nil
 			}
@@ -162,10 +152,10 @@ func (w *chainWalk) read(ctx context.Context, f *frame) error {
 		if f.in == w.r.full {
 			return nil
 		}
-		if id, met := w.index.find(above.Num); met && w.met[id].known {
-			f.in |= w.met[id].in
+		if id, met := w.met.find(above.Num); met && w.met.value(id).known {
+			f.in |= w.met.value(id).in
 		} else {
-			w.open = append(w.open, above.Num)
+			w.open = push(w.open, above.Num)
 		}
 	}
 	slices.Reverse(w.open[f.from:]) // the newest is followed first

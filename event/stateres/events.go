@@ -1,6 +1,7 @@
 package stateres
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -11,45 +12,54 @@ import (
 )
 
 const (
-	// maxHeldBytes bounds the events that a merge keeps. Beyond it they are
-	// read again when they are needed again.
-	maxHeldBytes = 32 << 20
-	// eventOverhead is about what an event takes besides its JSON.
-	eventOverhead = 512
+	// largeContent is the length from which content is kept within a bound
+	// only. What else is kept of an event, some 400 bytes, is a few times what
+	// the graph and the sorting take for it.
+	largeContent = 512
+	// maxLargeBytes bounds the large contents that a merge keeps. Beyond it they
+	// are read again when they are needed again.
+	maxLargeBytes = 32 << 20
 	// maxLevelBytes bounds the content of the power levels that are kept
 	// parsed, which then take some times as much.
 	maxLevelBytes = 4 << 20
 )
 
-// held are the events that a merge has loaded.
+// held are the events that a merge has loaded, by their essence. That nearly
+// all are read once, however many there are, is what keeps a merge linear.
 type held struct {
 	room   Room
-	index  ids[statetree.Value] // of the events
-	events []*event.Event
-	bytes  int
+	events table[statetree.Value, *event.Event] // nil: is to be read again
+	spare  []event.Event                        // not used yet
+	text   []byte                               // contents, and room for more
+	large  []int                                // numbers in events of those with large content
+	bytes  int                                  // of that
+
+	missing []statetree.Value // of get, and where they belong
+	at      []int
 }
 
-func newHeld(room Room) held { return held{room: room, index: newIDs[statetree.Value](0)} }
+func newHeld(room Room) held {
+	return held{room: room, events: newTable[statetree.Value, *event.Event](0)}
+}
 
 // get returns events in the order of their numbers, at most MaxLoad; nil for
 // the number 0. It writes them to buf if they fit.
 func (h *held) get(ctx context.Context, nums []statetree.Value, buf []*event.Event) ([]*event.Event, error) {
 	got := slices.Grow(buf[:0], len(nums))[:len(nums)]
-	var missing []statetree.Value
-	var at []int
+	missing, at := h.missing[:0], h.at[:0]
 	for i, num := range nums {
 		got[i] = nil
 		if num == 0 {
 			continue
 		}
-		if id, ok := h.index.find(num); ok {
-			got[i] = h.events[id]
+		if got[i] = h.find(num); got[i] != nil {
 			continue
 		}
 		missing = append(missing, num)
 		at = append(at, i)
 	}
-	if missing == nil {
+	h.missing, h.at = missing, at
+	if len(missing) == 0 {
 		return got, nil
 	}
 	loaded, err := h.room.Loader.Events(ctx, missing)
@@ -60,23 +70,62 @@ func (h *held) get(ctx context.Context, nums []statetree.Value, buf []*event.Eve
 		if loaded[i].RoomID != h.room.ID || !loaded[i].IsState() {
 			return nil, fmt.Errorf("%w: event %d is %s, of room %s", ErrMismatch, num, loaded[i].ID, loaded[i].RoomID)
 		}
-		h.keep(num, loaded[i])
-		got[at[i]] = loaded[i]
+		got[at[i]] = h.keep(num, loaded[i])
 	}
 	return got, nil
 }
 
-func (h *held) keep(num statetree.Value, ev *event.Event) {
-	size := len(ev.JSON) + eventOverhead
-	if h.bytes+size > maxHeldBytes {
-		clear(h.events)
-		h.events, h.bytes = h.events[:0], 0
-		h.index.clear()
+// has says whether get would not read an event; so it is with the number 0.
+func (h *held) has(num statetree.Value) bool {
+	return num == 0 || h.find(num) != nil
+}
+
+func (h *held) find(num statetree.Value) *event.Event {
+	if id, ok := h.events.find(num); ok {
+		return *h.events.value(id)
 	}
-	if _, added := h.index.add(num); added {
-		h.events = append(h.events, ev)
-		h.bytes += size
+	return nil
+}
+
+// keep keeps the essence of an event, and returns it.
+func (h *held) keep(num statetree.Value, ev *event.Event) *event.Event {
+	id, _ := h.events.add(num)
+	if len(ev.Content) < largeContent {
+		small := h.place(ev)
+		*h.events.value(id) = small
+		return small
 	}
+	e := auth.Essence(ev)
+	e.Content = bytes.Clone(e.Content)
+	if h.bytes += len(e.Content); h.bytes > maxLargeBytes {
+		for _, id := range h.large {
+			*h.events.value(id) = nil
+		}
+		h.large, h.bytes = h.large[:0], len(e.Content)
+	}
+	h.large = append(h.large, id)
+	*h.events.value(id) = &e
+	return &e
+}
+
+// place stores an event among others, so that what is looked at together lies
+// together.
+func (h *held) place(ev *event.Event) *event.Event {
+	const few, many = 4, 64
+	if len(h.spare) == 0 {
+		h.spare = make([]event.Event, min(max(few, len(h.events.items)/2), many))
+	}
+	e := &h.spare[0]
+	h.spare = h.spare[1:]
+	*e = auth.Essence(ev)
+	e.RoomID = h.room.ID // the same text, once for all
+	if len(h.text)+len(e.Content) > cap(h.text) {
+		h.text = make([]byte, 0, (1+len(h.spare))*largeContent/8)
+	}
+	from := len(h.text)
+	h.text = append(h.text, e.Content...)
+	e.Content = h.text[from:len(h.text):len(h.text)]
+	return e
 }
 
 // levelCache keeps power levels parsed, by the create and the power levels
@@ -91,7 +140,8 @@ func (c *levelCache) get(v *event.Version, create, powerLevels *event.Event) *au
 	if l := c.parsed[from]; l != nil {
 		return l
 	}
-	size := eventOverhead
+	const overhead = 512
+	size := overhead
 	if powerLevels != nil {
 		size += len(powerLevels.Content)
 	}

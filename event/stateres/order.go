@@ -144,11 +144,10 @@ func (h *byPower) Pop() any {
 // mainline knows the mainline of a power levels event, and where the power
 // levels of events join it.
 type mainline struct {
-	r   *resolution
-	met ids[statetree.Value] // power levels events, in the mainline or not
-	// position of each of met: that of the first in its own line which is in
-	// the mainline.
-	position []int
+	r *resolution
+	// met are power levels events, in the mainline or not, each with the
+	// position of the first in its own line which is in the mainline.
+	met table[statetree.Value, int]
 }
 
 // offMainline is the position of what never joins the mainline.
@@ -157,10 +156,11 @@ const offMainline = math.MaxInt
 // begin goes along the mainline of a power levels event; 0 has none.
 func (m *mainline) begin(ctx context.Context, levels statetree.Value) error {
 	for i := 0; levels != 0; i++ {
-		if _, added := m.met.add(levels); !added {
+		id, added := m.met.add(levels)
+		if !added {
 			return nil
 		}
-		m.position = append(m.position, i)
+		*m.met.value(id) = i
 		var err error
 		if levels, err = m.below(ctx, levels); err != nil {
 			return err
@@ -172,19 +172,18 @@ func (m *mainline) begin(ctx context.Context, levels statetree.Value) error {
 // of returns the mainline position of what has at as its power levels event; 0
 // is none.
 func (m *mainline) of(ctx context.Context, at statetree.Value) (int, error) {
-	position, passed := offMainline, len(m.position)
+	position, passed := offMainline, len(m.met.items)
 	var err error
 	for err == nil && at != 0 {
 		id, added := m.met.add(at)
 		if !added {
-			position = m.position[id]
+			position = *m.met.value(id)
 			break
 		}
-		m.position = append(m.position, offMainline)
 		at, err = m.below(ctx, at)
 	}
-	for i := passed; i < len(m.position); i++ {
-		m.position[i] = position
+	for id := passed; id < len(m.met.items); id++ {
+		*m.met.value(id) = position
 	}
 	return position, err
 }

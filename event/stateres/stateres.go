@@ -200,12 +200,13 @@ type resolution struct {
 	states []statetree.Tree
 	full   mask // of all states
 
-	conflicts []conflict         // ascending by key
-	index     ids[statetree.Key] // of the conflicts
-	base      base               // what the first state holds, and so all, where there is no conflict
+	conflicts table[statetree.Key, conflict]
+	partial   []statetree.Value                // of each conflict: resolved so far, 0: nothing
+	disputed  table[statetree.Value, disputed] // ascending
+	base      base                             // what the first state holds, and so all, where there is no conflict
 	events    held
 	levels    levelCache
-	partial   map[statetree.Key]statetree.Value // resolved so far where there is no conflict
+	agreed    table[statetree.Key, agreed] // other places that checks look at
 
 	added []statetree.Change // where no state has anything
 
@@ -218,6 +219,9 @@ type resolution struct {
 	refs      []Ref       // for Node
 	spare     []candidate // not given to a conflict yet
 	questions []question  // of a part of what is applied
+	standIns  []Ref       // their auth events
+	nums      []statetree.Value
+	loaded    []*event.Event
 }
 
 // authKeys are the places in the state that the algorithms name.
@@ -241,10 +245,11 @@ func newResolution(room Room, states []statetree.Tree) *resolution {
 	h := room.Trees.Hasher()
 	return &resolution{
 		room: room, hasher: h, states: states, full: mask(1)<<len(states) - 1,
-		index:   newIDs[statetree.Key](0),
-		base:    newBase(room.Trees, states[0]),
-		events:  newHeld(room),
-		partial: make(map[statetree.Key]statetree.Value),
+		conflicts: newTable[statetree.Key, conflict](0),
+		disputed:  newTable[statetree.Value, disputed](0),
+		base:      newBase(room.Trees, states[0]),
+		events:    newHeld(room),
+		agreed:    newTable[statetree.Key, agreed](0),
 		keys: authKeys{
 			create: h.Key(createKey), powerLevels: h.Key(powerLevelsKey), joinRules: h.Key(joinRulesKey),
 		},

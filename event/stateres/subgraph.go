@@ -12,17 +12,17 @@ import (
 // from one event in conflict to another.
 // https://spec.matrix.org/v1.19/rooms/v12/#definitions
 func (r *resolution) subgraph(ctx context.Context) ([]statetree.Value, error) {
-	w := &pathWalk{r: r, index: newIDs[statetree.Value](2 * len(r.conflicts)), lowest: math.MaxInt64}
-	for o := range r.conflicting {
-		*w.mark(o.num) = isEnd
-		n, _, err := r.node(ctx, o.num)
+	w := &pathWalk{r: r, marks: newTable[statetree.Value, pathMark](len(r.disputed.items)), lowest: math.MaxInt64}
+	for _, e := range r.disputed.items {
+		*w.marks.of(e.key) = isEnd
+		n, _, err := r.node(ctx, e.key)
 		if err != nil {
 			return nil, err
 		}
 		w.lowest = min(w.lowest, n.Order)
 	}
-	for o := range r.conflicting {
-		if err := w.down(ctx, o.num); err != nil {
+	for _, e := range r.disputed.items {
+		if err := w.down(ctx, e.key); err != nil {
 			return nil, err
 		}
 	}
@@ -33,8 +33,7 @@ func (r *resolution) subgraph(ctx context.Context) ([]statetree.Value, error) {
 // another of them. Below the lowest of these nothing does.
 type pathWalk struct {
 	r      *resolution
-	index  ids[statetree.Value] // of the marks
-	marks  []pathMark
+	marks  table[statetree.Value, pathMark]
 	lowest int64 // order of the oldest event of the conflicted state set
 	found  []statetree.Value
 	frames []pathFrame
@@ -50,15 +49,6 @@ const (
 	leads                        // was visited, and is an end or leads to one
 )
 
-// mark returns what is known of an event, good until the next call.
-func (w *pathWalk) mark(num statetree.Value) *pathMark {
-	id, added := w.index.add(num)
-	if added {
-		w.marks = append(w.marks, 0)
-	}
-	return &w.marks[id]
-}
-
 type pathFrame struct {
 	num    statetree.Value
 	onPath bool
@@ -67,7 +57,7 @@ type pathFrame struct {
 
 // down visits x and all that it leads to, with a stack of its own.
 func (w *pathWalk) down(ctx context.Context, x statetree.Value) error {
-	if *w.mark(x)&visited != 0 {
+	if *w.marks.of(x)&visited != 0 {
 		return nil
 	}
 	if err := w.push(ctx, x); err != nil {
@@ -80,7 +70,7 @@ func (w *pathWalk) down(ctx context.Context, x statetree.Value) error {
 			continue
 		}
 		below := w.refs[len(w.refs)-1]
-		if m := *w.mark(below); m&visited != 0 {
+		if m := *w.marks.of(below); m&visited != 0 {
 			f.onPath = f.onPath || m&leads != 0
 			w.refs = w.refs[:len(w.refs)-1]
 			continue
@@ -98,13 +88,13 @@ func (w *pathWalk) push(ctx context.Context, x statetree.Value) error {
 	if err != nil {
 		return err
 	}
-	*w.mark(x) |= visited
-	w.frames = append(w.frames, pathFrame{num: x, from: len(w.refs)})
+	*w.marks.of(x) |= visited
+	w.frames = push(w.frames, pathFrame{num: x, from: len(w.refs)})
 	if !found || n.Order != 0 && n.Order < w.lowest {
 		return nil
 	}
 	for _, a := range n.Auth {
-		w.refs = append(w.refs, a.Num)
+		w.refs = push(w.refs, a.Num)
 	}
 	return nil
 }
@@ -112,10 +102,10 @@ func (w *pathWalk) push(ctx context.Context, x statetree.Value) error {
 func (w *pathWalk) pop() {
 	f := w.frames[len(w.frames)-1]
 	w.frames = w.frames[:len(w.frames)-1]
-	mark := w.mark(f.num)
+	mark := w.marks.of(f.num)
 	end := *mark&isEnd != 0
 	if f.onPath && !end {
-		w.found = append(w.found, f.num)
+		w.found = push(w.found, f.num)
 	}
 	if f.onPath || end {
 		*mark |= leads

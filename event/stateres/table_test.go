@@ -1,32 +1,65 @@
 package stateres
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/myelin-chat/myelin/event/statetree"
 )
 
-// Numbers are given as a map gives them, whatever the keys, and again after all was forgotten.
-func TestIDs(t *testing.T) {
+// Numbers and values are those that a map gives, whatever the keys.
+func TestTable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		got, want := newIDs[int64](rapid.IntRange(0, 40).Draw(t, "room")), make(map[int64]int)
-		for range rapid.IntRange(0, 300).Draw(t, "steps") {
+		type entry struct{ number, value int }
+		got, want := newTable[int64, int](rapid.IntRange(0, 40).Draw(t, "room")), make(map[int64]entry)
+		for step := range rapid.IntRange(0, 300).Draw(t, "steps") {
 			k := int64(rapid.IntRange(0, 80).Draw(t, "key")) * rapid.SampledFrom([]int64{1, 16, 1 << 40, -3}).Draw(t, "times")
-			if rapid.IntRange(0, 99).Draw(t, "clear") == 0 {
-				got.clear()
-				clear(want)
-			}
-			number, known := want[k]
-			if id, ok := got.find(k); ok != known || ok && id != number {
-				t.Fatalf("find %d: got %d, %t; want %d, %t", k, id, ok, number, known)
+			e, known := want[k]
+			if id, ok := got.find(k); ok != known || ok && (id != e.number || *got.value(id) != e.value) {
+				t.Fatalf("find %d: got %d, %t; want %+v, %t", k, id, ok, e, known)
 			}
 			if !known {
-				number = len(want)
-				want[k] = number
+				e.number = len(want)
 			}
-			if id, added := got.add(k); id != number || added == known {
-				t.Fatalf("add %d: got %d, %t; want %d, %t", k, id, added, number, !known)
+			if !known && rapid.Bool().Draw(t, "append") {
+				got.append(k, 0)
+				got.index()
+				want[k], known = e, true
 			}
+			if id, added := got.add(k); id != e.number || added == known || *got.value(id) != e.value {
+				t.Fatalf("add %d: got %d, %t; want %+v, %t", k, id, added, e, !known)
+			}
+			*got.of(k) = step
+			e.value = step
+			want[k] = e
+		}
+		for id, it := range got.items {
+			if want[it.key].number != id || want[it.key].value != it.value {
+				t.Fatalf("item %d: got %+v, want %+v", id, it, want[it.key])
+			}
+		}
+		if len(got.items) != len(want) {
+			t.Fatalf("got %d items, want %d", len(got.items), len(want))
+		}
+	})
+}
+
+func TestSortNums(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		bits := rapid.IntRange(1, 62).Draw(t, "bits")
+		low := rapid.Int64Range(0, 1<<40).Draw(t, "low")
+		got := make([]statetree.Value, rapid.IntRange(0, 600).Draw(t, "length"))
+		state := rapid.Uint64().Draw(t, "seed")
+		for i := range got {
+			state = state*6364136223846793005 + 1442695040888963407
+			got[i] = statetree.Value(low + int64(state>>(64-bits)))
+		}
+		want := slices.Sorted(slices.Values(got))
+		sortByNum(got, func(v *statetree.Value) statetree.Value { return *v })
+		if !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
 		}
 	})
 }

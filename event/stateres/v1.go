@@ -15,31 +15,31 @@ import (
 // https://spec.matrix.org/v1.19/rooms/v1/#state-resolution
 func (r *resolution) resolveV1(ctx context.Context) error {
 	passes := []struct {
-		of   func(*conflict) bool
-		pick func(context.Context, *conflict) (statetree.Value, error)
+		of   func(statetree.Key) bool
+		pick func(context.Context, int) (statetree.Value, error)
 	}{
-		{func(c *conflict) bool { return c.key == r.keys.powerLevels }, r.pickLatestAllowed},
-		{func(c *conflict) bool { return c.key == r.keys.joinRules }, r.pickLatestAllowed},
-		{func(c *conflict) bool { return statetree.Members.Has(c.key) }, r.pickLatestAllowed},
-		{func(c *conflict) bool { return true }, r.pickDeepestAllowed},
+		{func(k statetree.Key) bool { return k == r.keys.powerLevels }, r.pickLatestAllowed},
+		{func(k statetree.Key) bool { return k == r.keys.joinRules }, r.pickLatestAllowed},
+		{statetree.Members.Has, r.pickLatestAllowed},
+		{func(statetree.Key) bool { return true }, r.pickDeepestAllowed},
 	}
 	for _, pass := range passes {
-		var picked []*conflict
-		for i := range r.conflicts {
-			c := &r.conflicts[i]
-			if c.settled || c.outcome != 0 || !pass.of(c) {
+		var picked []int
+		for i := range r.conflicts.items {
+			k, c := r.conflicts.items[i].key, r.conflicts.value(i)
+			if c.settled || c.outcome != 0 || !pass.of(k) {
 				continue
 			}
 			var err error
-			if c.outcome, err = pass.pick(ctx, c); err != nil {
+			if c.outcome, err = pass.pick(ctx, i); err != nil {
 				return err
 			}
-			picked = append(picked, c)
+			picked = append(picked, i)
 		}
 		// They take part in the checks of later passes only, so that their
 		// order does not matter.
-		for _, c := range picked {
-			c.partial = c.outcome
+		for _, i := range picked {
+			r.partial[i] = r.conflicts.value(i).outcome
 		}
 	}
 	return nil
@@ -47,17 +47,17 @@ func (r *resolution) resolveV1(ctx context.Context) error {
 
 // pickLatestAllowed goes from the first event upward as long as each is
 // allowed when the one before it is the state.
-func (r *resolution) pickLatestAllowed(ctx context.Context, c *conflict) (statetree.Value, error) {
-	order, err := r.byDepth(ctx, c)
+func (r *resolution) pickLatestAllowed(ctx context.Context, conflict int) (statetree.Value, error) {
+	order, err := r.byDepth(ctx, conflict)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { c.partial = 0 }()
+	defer func() { r.partial[conflict] = 0 }()
 	r.replayed += len(order)
 	picked := order[0].num
 	for i := range order[1:] {
 		q := &order[1+i]
-		c.partial = picked
+		r.partial[conflict] = picked
 		allowed, err := r.allowed(ctx, q)
 		if err != nil {
 			return 0, err
@@ -71,8 +71,8 @@ func (r *resolution) pickLatestAllowed(ctx context.Context, c *conflict) (statet
 }
 
 // pickDeepestAllowed returns the last event that is allowed, or else the first.
-func (r *resolution) pickDeepestAllowed(ctx context.Context, c *conflict) (statetree.Value, error) {
-	order, err := r.byDepth(ctx, c)
+func (r *resolution) pickDeepestAllowed(ctx context.Context, conflict int) (statetree.Value, error) {
+	order, err := r.byDepth(ctx, conflict)
 	if err != nil {
 		return 0, err
 	}
@@ -92,10 +92,13 @@ func (r *resolution) pickDeepestAllowed(ctx context.Context, c *conflict) (state
 
 // byDepth returns the events of a conflict by ascending depth, and then by
 // descending SHA-1 of their IDs.
-func (r *resolution) byDepth(ctx context.Context, c *conflict) ([]question, error) {
+func (r *resolution) byDepth(ctx context.Context, conflict int) ([]question, error) {
+	k := r.conflicts.items[conflict].key
 	var nums []statetree.Value
-	for o := range c.accepted {
-		nums = append(nums, o.num)
+	for _, o := range r.conflicts.value(conflict).candidates {
+		if o.num > 0 {
+			nums = append(nums, o.num)
+		}
 	}
 	events, err := r.events.get(ctx, nums, nil)
 	if err != nil {
@@ -107,10 +110,11 @@ func (r *resolution) byDepth(ctx context.Context, c *conflict) ([]question, erro
 	}
 	all := make([]ranked, len(nums))
 	for i, ev := range events {
-		if err := r.sameKey(ev, c.key); err != nil {
+		if err := r.sameKey(ev, k); err != nil {
 			return nil, err
 		}
-		all[i] = ranked{r.question(nums[i], c.key, ev), sha1.Sum([]byte(ev.ID))}
+		all[i].sum = sha1.Sum([]byte(ev.ID))
+		r.pose(&all[i].question, &entry{num: nums[i], own: place{k, int32(conflict), true}}, ev)
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(a.ev.Depth, b.ev.Depth), bytes.Compare(b.sum[:], a.sum[:]))

@@ -44,18 +44,22 @@ func (r *resolution) resolveV2(ctx context.Context) error {
 // the partial state has it, and that may have something, from the auth chains,
 // in places where none of the states has anything.
 func (r *resolution) conclude(ctx context.Context) error {
-	for i := range r.conflicts {
-		if c := &r.conflicts[i]; c.outcome == 0 {
-			c.outcome = c.partial
+	for i := range r.conflicts.items {
+		if c := r.conflicts.value(i); c.outcome == 0 {
+			c.outcome = r.partial[i]
 		}
 	}
-	for k, num := range r.partial {
-		v, err := r.base.value(ctx, k)
+	for i := range r.agreed.items {
+		a := &r.agreed.items[i]
+		if a.value.partial == 0 {
+			continue
+		}
+		v, err := r.base.value(ctx, a.key)
 		if err != nil {
 			return err
 		}
 		if v == 0 {
-			r.added = append(r.added, statetree.Change{Key: k, Value: num})
+			r.added = append(r.added, statetree.Change{Key: a.key, Value: a.value.partial})
 		}
 	}
 	return nil
@@ -64,7 +68,7 @@ func (r *resolution) conclude(ctx context.Context) error {
 // entry is what sorting needs of an event of the full conflicted set.
 type entry struct {
 	num    statetree.Value
-	key    statetree.Key
+	own    place
 	id     matrix.EventID
 	ts     int64
 	create statetree.Value // the create event by which it was authorised, or 0
@@ -89,27 +93,22 @@ func (e *entry) older(than *entry) bool {
 // conflictedSet is the full conflicted set.
 type conflictedSet struct {
 	entries []entry
-	index   ids[statetree.Value] // of the entries
-	cited   []int32              // the auth events of each entry that are entries, in turn
+	index   table[statetree.Value, struct{}] // of the entries
+	cited   []int32                          // the auth events of each entry that are entries, in turn
 }
 
 // auth returns the auth events of an entry that are entries.
 func (s *conflictedSet) auth(e *entry) []int32 { return s.cited[e.auth[0]:e.auth[1]] }
 
-// newConflictedSet returns the set of the given events, each of which may be
+// newConflictedSet returns the set of the given events, ascending. Each may be
 // given more than once.
-func newConflictedSet(parts [][]statetree.Value) *conflictedSet {
-	n := 0
-	for _, nums := range parts {
-		n += len(nums)
-	}
-	set := &conflictedSet{index: newIDs[statetree.Value](n), entries: make([]entry, 0, n)}
-	for _, nums := range parts {
-		for _, num := range nums {
-			if at, added := set.index.add(num); added {
-				set.entries = append(set.entries, entry{num: num, at: int32(at)})
-			}
-		}
+func newConflictedSet(nums []statetree.Value) *conflictedSet {
+	sortByNum(nums, func(num *statetree.Value) statetree.Value { return *num })
+	nums = slices.Compact(nums)
+	set := &conflictedSet{index: newTable[statetree.Value, struct{}](len(nums)), entries: make([]entry, len(nums))}
+	for i, num := range nums {
+		set.index.add(num)
+		set.entries[i] = entry{num: num, at: int32(i)}
 	}
 	return set
 }
@@ -117,24 +116,23 @@ func newConflictedSet(parts [][]statetree.Value) *conflictedSet {
 // fullConflictedSet is the conflicted state set, the auth difference and, in
 // v2.1, the conflicted state subgraph.
 func (r *resolution) fullConflictedSet(ctx context.Context) (*conflictedSet, error) {
-	conflicting := make([]statetree.Value, 0, 2*len(r.conflicts))
-	for o := range r.conflicting {
-		conflicting = append(conflicting, o.num)
+	r.dispute()
+	full, err := r.difference(ctx)
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(conflicting) // about as they came, and lie in memory
-	parts := [][]statetree.Value{conflicting}
-	ways := []func(context.Context) ([]statetree.Value, error){r.difference}
+	full = slices.Grow(full, len(r.disputed.items))
+	for i := range r.disputed.items {
+		full = append(full, r.disputed.items[i].key)
+	}
 	if r.room.Version.StateResolution == event.StateResolutionV21 {
-		ways = append(ways, r.subgraph)
-	}
-	for _, way := range ways {
-		nums, err := way(ctx)
+		between, err := r.subgraph(ctx)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, nums)
+		full = append(full, between...)
 	}
-	set := newConflictedSet(parts)
+	set := newConflictedSet(full)
 	for from := 0; from < len(set.entries); from += MaxLoad {
 		if err := r.describe(ctx, set, set.entries[from:min(from+MaxLoad, len(set.entries))]); err != nil {
 			return nil, err
@@ -145,15 +143,15 @@ func (r *resolution) fullConflictedSet(ctx context.Context) (*conflictedSet, err
 
 // describe fills in entries.
 func (r *resolution) describe(ctx context.Context, set *conflictedSet, entries []entry) error {
-	nums := make([]statetree.Value, len(entries))
+	r.nums = r.nums[:0]
 	for i := range entries {
-		nums[i] = entries[i].num
+		r.nums = append(r.nums, entries[i].num)
 	}
-	events, err := r.events.get(ctx, nums, nil)
-	if err != nil {
+	var err error
+	if r.loaded, err = r.events.get(ctx, r.nums, r.loaded); err != nil {
 		return err
 	}
-	for i, ev := range events {
+	for i, ev := range r.loaded {
 		e := &entries[i]
 		e.id, e.ts, e.power = ev.ID, ev.OriginServerTS, isPowerEvent(ev)
 		n, _, err := r.node(ctx, e.num)
@@ -163,7 +161,11 @@ func (r *resolution) describe(ctx context.Context, set *conflictedSet, entries [
 		if err := r.sameKey(ev, n.Key); err != nil {
 			return err
 		}
-		e.key = n.Key
+		if at, ok := r.disputed.find(e.num); ok {
+			e.own = place{n.Key, r.disputed.value(at).conflict, true}
+		} else {
+			e.own = r.placeOf(n.Key)
+		}
 		r.describeAuth(set, e, n.Auth)
 	}
 	return nil
@@ -183,7 +185,7 @@ func (r *resolution) describeAuth(set *conflictedSet, e *entry, authEvents []Ref
 			e.levels = a.Num
 		}
 		if at, ok := set.index.find(a.Num); ok {
-			set.cited = append(set.cited, int32(at))
+			set.cited = push(set.cited, int32(at))
 		}
 	}
 	e.auth[1] = int32(len(set.cited))
@@ -219,7 +221,7 @@ func (r *resolution) mainlineOrder(ctx context.Context, set *conflictedSet) ([]*
 	if err != nil {
 		return nil, err
 	}
-	line := mainline{r: r, met: newIDs[statetree.Value](0)}
+	line := mainline{r: r, met: newTable[statetree.Value, int](0)}
 	if err := line.begin(ctx, levels); err != nil {
 		return nil, err
 	}
