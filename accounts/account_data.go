@@ -43,7 +43,7 @@ func (a *Accounts) AccountData(ctx context.Context, user matrix.UserID, room mat
 
 // AccountDataSince returns what a user set after one position of the log, up to and with another; all of it after 0.
 func (a *Accounts) AccountDataSince(ctx context.Context, user matrix.UserID, after, upTo storage.Position) ([]Datum, error) {
-	return users.AccountDataSince(ctx, a.db, user, users.Span{After: after, UpTo: upTo})
+	return users.AccountDataSince(ctx, a.db, user, storage.Span{After: after, UpTo: upTo})
 }
 
 // RoomAccountData returns all that a user set for a room.

@@ -42,7 +42,7 @@ func TestAccountData(t *testing.T) {
 				w.t.Errorf("%s: got %s, %v, want %s", c.typ, got, err, c.want)
 			}
 		}
-		since, err := users.AccountDataSince(w.ctx, w.db, alice, users.Span{After: start, UpTo: w.db.Position()})
+		since, err := users.AccountDataSince(w.ctx, w.db, alice, storage.Span{After: start, UpTo: w.db.Position()})
 		if err != nil || len(since) != 2 || since[0].Type != "m.tag" || since[1].Type != "m.direct" {
 			w.t.Errorf("since: got %v, %v, want m.tag, m.direct", since, err)
 		}

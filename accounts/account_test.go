@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/users"
 )
 
@@ -71,7 +72,7 @@ func TestDeactivateAndErase(t *testing.T) {
 		wantCode(w.t, "account data", err, matrix.NotFound)
 		_, err = w.Filter(w.ctx, who.Account, filter)
 		wantCode(w.t, "filter", err, matrix.NotFound)
-		changed, err := users.ProfileChanges(w.ctx, w.db, users.Span{After: before, UpTo: w.db.Position()})
+		changed, err := users.ProfileChanges(w.ctx, w.db, storage.Span{After: before, UpTo: w.db.Position()})
 		if err != nil || len(changed) != 1 {
 			w.t.Errorf("profile changes: got %v, %v, want alice", changed, err)
 		}

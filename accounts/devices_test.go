@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/users"
 )
 
@@ -56,7 +57,7 @@ func TestDeviceChangesArePositionsForOthers(t *testing.T) {
 	each(t, func(w *world) {
 		changed := func() bool {
 			last := w.db.Position()
-			list, err := users.DeviceListChanges(w.ctx, w.db, users.Span{After: last - 1, UpTo: last})
+			list, err := users.DeviceListChanges(w.ctx, w.db, storage.Span{After: last - 1, UpTo: last})
 			wantCode(w.t, "changes", err, "")
 			return len(list) == 1 && list[0] == "@alice:example.org"
 		}

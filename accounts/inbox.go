@@ -14,7 +14,7 @@ type ToDeviceMessage = users.ToDeviceMessage
 
 // Inbox returns the messages that came for the requester's device in a span of the log, oldest first, at most limit.
 // https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
-func (a *Accounts) Inbox(ctx context.Context, who matrix.Requester, span users.Span, limit int) ([]ToDeviceMessage, error) {
+func (a *Accounts) Inbox(ctx context.Context, who matrix.Requester, span storage.Span, limit int) ([]ToDeviceMessage, error) {
 	return users.ToDevice(ctx, a.db, addressOf(who), span, limit)
 }
 

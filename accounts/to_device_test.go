@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/servers"
 	"github.com/myelin-chat/myelin/storage/users"
 )
@@ -56,7 +57,7 @@ func requester(user matrix.UserID, device matrix.DeviceID) matrix.Requester {
 // wantInbox fails unless these contents wait for a device.
 func (w *world) wantInbox(what string, who matrix.Requester, want ...string) {
 	w.t.Helper()
-	list, err := w.Inbox(w.ctx, who, users.Span{UpTo: w.db.Position()}, 1000)
+	list, err := w.Inbox(w.ctx, who, storage.Span{UpTo: w.db.Position()}, 1000)
 	wantCode(w.t, what, err, "")
 	var got []string
 	for _, m := range list {
@@ -327,13 +328,13 @@ func TestInboxIsEmptied(t *testing.T) {
 			wantCode(w.t, text, w.SendToDevice(w.ctx, requester(bob, "B1"), ToDevice{Type: "m.x", TxnID: fmt.Sprint(i), Messages: messages(w.t, text)}), "")
 		}
 		who := requester(bob, "B1")
-		list, err := w.Inbox(w.ctx, who, users.Span{UpTo: w.db.Position()}, 2)
+		list, err := w.Inbox(w.ctx, who, storage.Span{UpTo: w.db.Position()}, 2)
 		if err != nil || len(list) != 2 {
 			w.t.Fatalf("the first two: got %v, %v", list, err)
 		}
 		wantCode(w.t, "empty", w.EmptyInbox(w.ctx, who, list[1].Position), "")
 		w.wantInbox("the rest", who, `@bob:example.org m.x {"n":2}`)
-		rest, err := w.Inbox(w.ctx, requester(bob, "B2"), users.Span{UpTo: w.db.Position()}, 9)
+		rest, err := w.Inbox(w.ctx, requester(bob, "B2"), storage.Span{UpTo: w.db.Position()}, 9)
 		if err != nil || len(rest) != 3 {
 			w.t.Errorf("another device: got %v, %v, want all three", rest, err)
 		}
@@ -353,7 +354,7 @@ func TestKnownToDeviceEnds(t *testing.T) {
 			w.clock.Advance(c.pass)
 			wantCode(w.t, "forget", w.forgetKnown(w.ctx), "")
 			wantCode(w.t, "send", w.SendToDevice(w.ctx, requester(bob, "B"), in), "")
-			list, err := w.Inbox(w.ctx, requester(bob, "B"), users.Span{UpTo: w.db.Position()}, 9)
+			list, err := w.Inbox(w.ctx, requester(bob, "B"), storage.Span{UpTo: w.db.Position()}, 9)
 			if err != nil || len(list) != c.want {
 				w.t.Errorf("after %v: got %d messages, %v, want %d", c.pass, len(list), err, c.want)
 			}

@@ -5,13 +5,13 @@ import (
 	"testing"
 
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/storage/users"
+	"github.com/myelin-chat/myelin/storage"
 )
 
 // inbox lists the contents of the messages that wait for a client's device.
 func (c *client) inbox() string {
 	c.w.t.Helper()
-	list, err := c.w.accounts.Inbox(c.w.t.Context(), c.who(), users.Span{UpTo: c.w.db.Position()}, 100)
+	list, err := c.w.accounts.Inbox(c.w.t.Context(), c.who(), storage.Span{UpTo: c.w.db.Position()}, 100)
 	c.w.must(err)
 	var all []string
 	for _, m := range list {

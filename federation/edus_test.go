@@ -10,6 +10,7 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/roomserver/ephemeral"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -92,7 +93,7 @@ func TestCVE_2023_42453_EDUsOfOthers(t *testing.T) {
 	if users, _ := w.ephemeral.Typing(room.ID); len(users) != 0 {
 		t.Errorf("typing: got %v, want nobody", users)
 	}
-	receipts, err := rooms.Receipts(t.Context(), w.db, room.Num, rooms.Span{UpTo: w.db.Position()})
+	receipts, err := rooms.Receipts(t.Context(), w.db, room.Num, storage.Span{UpTo: w.db.Position()})
 	if err != nil || len(receipts) != 0 {
 		t.Errorf("receipts: got %v, %v, want none", receipts, err)
 	}

@@ -383,7 +383,7 @@ func (h *house) deliver(to *house, room matrix.RoomID) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	found, err := rooms.Timeline(h.t.Context(), h.db, r, rooms.Span{UpTo: h.db.Position()}, 1)
+	found, err := rooms.Timeline(h.t.Context(), h.db, r, storage.Span{UpTo: h.db.Position()}, 1)
 	if err != nil || len(found) == 0 {
 		h.t.Fatal("no event:", err)
 	}

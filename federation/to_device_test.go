@@ -28,7 +28,7 @@ func (w *world) mail(device matrix.DeviceID) []string {
 	w.t.Helper()
 	who := by(alice)
 	who.Device = device
-	list, err := w.accounts.Inbox(w.t.Context(), who, users.Span{UpTo: w.db.Position()}, 1000)
+	list, err := w.accounts.Inbox(w.t.Context(), who, storage.Span{UpTo: w.db.Position()}, 1000)
 	must(w.t, err)
 	var contents []string
 	for _, m := range list {

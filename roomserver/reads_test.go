@@ -174,7 +174,7 @@ func TestTimelineReads(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		all, err := rooms.Timeline(ctx, db, room, rooms.Span{After: start, UpTo: db.Position()}, 100)
+		all, err := rooms.Timeline(ctx, db, room, storage.Span{After: start, UpTo: db.Position()}, 100)
 		if err != nil || bodies(all) != "4 3 2 1 0" {
 			t.Fatalf("timeline: got %s, %v; want 4 3 2 1 0", bodies(all), err)
 		}
@@ -187,10 +187,10 @@ func TestTimelineReads(t *testing.T) {
 			read       func() ([]*rooms.Event, error)
 		}{
 			{"newest two", "4 3", func() ([]*rooms.Event, error) {
-				return rooms.Timeline(ctx, db, room, rooms.Span{After: start, UpTo: db.Position()}, 2)
+				return rooms.Timeline(ctx, db, room, storage.Span{After: start, UpTo: db.Position()}, 2)
 			}},
 			{"up to 2", "2 1 0", func() ([]*rooms.Event, error) {
-				return rooms.Timeline(ctx, db, room, rooms.Span{After: start, UpTo: two.Anchor}, 10)
+				return rooms.Timeline(ctx, db, room, storage.Span{After: start, UpTo: two.Anchor}, 10)
 			}},
 			{"forward from 2", "3 4", read(rooms.PageQuery{From: two, Limit: 10})},
 			{"forward to 2", "0 1 2", read(rooms.PageQuery{From: rooms.Order{Anchor: start}, To: two, Limit: 10})},

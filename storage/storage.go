@@ -22,6 +22,9 @@ import "context"
 // Position is a place in the log: the order in which durable news was committed. The first is 1.
 type Position int64
 
+// Span is the positions after one, up to and with another.
+type Span struct{ After, UpTo Position }
+
 // Querier runs queries that only read. Both [DB] and the argument of [DB.Snapshot] are Queriers.
 // The caller reads the rows to the end or closes them, and does not keep them open while it waits for
 // anything else: on SQLite an open read keeps the write-ahead log from being emptied.
@@ -54,12 +57,12 @@ func Each(ctx context.Context, q Querier, scan func(Rows) error, sql string, arg
 	return rows.Err()
 }
 
-// Collect returns the first column of every row.
-func Collect[T any](ctx context.Context, q Querier, sql string, args ...any) ([]T, error) {
+// List returns what scan reads of every row; nil if there is none.
+func List[T any](ctx context.Context, q Querier, scan func(*T, Rows) error, sql string, args ...any) ([]T, error) {
 	var all []T
 	err := Each(ctx, q, func(r Rows) error {
 		var v T
-		if err := r.Scan(&v); err != nil {
+		if err := scan(&v, r); err != nil {
 			return err
 		}
 		all = append(all, v)
@@ -68,8 +71,8 @@ func Collect[T any](ctx context.Context, q Querier, sql string, args ...any) ([]
 	return all, err
 }
 
-// One returns the first column of the first row, and whether there was a row.
-func One[T any](ctx context.Context, q Querier, sql string, args ...any) (v T, found bool, err error) {
+// First returns what scan reads of the first row, and whether there was a row.
+func First[T any](ctx context.Context, q Querier, scan func(*T, Rows) error, sql string, args ...any) (v T, found bool, err error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return v, false, err
@@ -78,8 +81,18 @@ func One[T any](ctx context.Context, q Querier, sql string, args ...any) (v T, f
 	if !rows.Next() {
 		return v, false, rows.Err()
 	}
-	if err := rows.Scan(&v); err != nil {
-		return v, false, err
-	}
-	return v, true, nil
+	err = scan(&v, rows)
+	return v, err == nil, err
 }
+
+// Collect returns the first column of every row.
+func Collect[T any](ctx context.Context, q Querier, sql string, args ...any) ([]T, error) {
+	return List(ctx, q, scanOne[T], sql, args...)
+}
+
+// One returns the first column of the first row, and whether there was a row.
+func One[T any](ctx context.Context, q Querier, sql string, args ...any) (v T, found bool, err error) {
+	return First(ctx, q, scanOne[T], sql, args...)
+}
+
+func scanOne[T any](v *T, r Rows) error { return r.Scan(v) }

@@ -9,6 +9,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -139,7 +140,7 @@ const privateReceipt = "m.read.private"
 
 // receipts returns what was read since the token, as far as this user may know.
 func (b *builder) receipts(ctx context.Context, s sight, fresh bool) ([]rooms.Receipt, error) {
-	span := rooms.Span{After: b.since(), UpTo: b.look.position}
+	span := storage.Span{After: b.since(), UpTo: b.look.position}
 	if fresh {
 		span.After = 0
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/myelin-chat/myelin/roomserver/ephemeral"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
-	"github.com/myelin-chat/myelin/storage/users"
 )
 
 // Limits of what the hub keeps.
@@ -188,7 +187,7 @@ func (h *hub) take(n storage.News, b *batch) {
 	case rooms.Membership:
 		v.Position = n.Position
 		h.takeMembership(v, b)
-	case users.Addressees:
+	case []matrix.UserID: // for some device of whom a message came
 		for _, id := range v {
 			if u := h.users[id]; u != nil {
 				b.post(u, n.Position)

@@ -6,7 +6,6 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/storage"
-	"github.com/myelin-chat/myelin/storage/users"
 )
 
 // Limits of the messages to a device in one answer. The rest goes into the next, which does not wait.
@@ -22,7 +21,7 @@ func (b *builder) toDevice(ctx context.Context) (upTo storage.Position, err erro
 	if b.req.by.Device == "" || b.look.inbox <= told {
 		return b.look.position, nil
 	}
-	list, err := b.api.Accounts.Inbox(ctx, b.req.by, users.Span{After: told, UpTo: b.look.position}, maxToDevice+1)
+	list, err := b.api.Accounts.Inbox(ctx, b.req.by, storage.Span{After: told, UpTo: b.look.position}, maxToDevice+1)
 	if err != nil {
 		return 0, err
 	}

@@ -76,7 +76,7 @@ func (w *world) letters(t failer, c *client, lost bool, q query) []string {
 func (w *world) stored(c *client) int {
 	by := who(c.user)
 	by.Device = matrix.DeviceID(c.device)
-	list, err := w.acc.Inbox(ctx, by, users.Span{UpTo: w.db.Position()}, 10_000)
+	list, err := w.acc.Inbox(ctx, by, storage.Span{UpTo: w.db.Position()}, 10_000)
 	must(w.t, err)
 	return len(list)
 }

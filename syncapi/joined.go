@@ -16,7 +16,7 @@ import (
 type stretch struct {
 	sight
 	v     *view.Viewer
-	span  rooms.Span       // After is 0 if the room is new to the client
+	span  storage.Span     // After is 0 if the room is new to the client
 	known storage.Position // where the client last knew the room's state; 0: nowhere
 	fresh bool             // the client knows nothing of the timeline, or not of all between
 	again bool             // fresh, though the client may remember an earlier stay
@@ -27,7 +27,7 @@ type stretch struct {
 // happened since its token, or everything if the user was not in the room from
 // then on.
 func (b *builder) stretch(s sight, v *view.Viewer, upTo storage.Position) stretch {
-	p := stretch{sight: s, v: v, span: rooms.Span{After: b.since(), UpTo: upTo}, again: b.req.lost}
+	p := stretch{sight: s, v: v, span: storage.Span{After: b.since(), UpTo: upTo}, again: b.req.lost}
 	if !b.req.initial && (s.Position <= b.since() || v.JoinedAt(b.since())) {
 		p.known = b.since()
 	}

@@ -373,7 +373,7 @@ func (w *world) checkJoined(t failer, c *client, room rooms.Room) {
 	if len(r.state) > len(all) {
 		t.Fatalf("state of %s: got %d events, want %d", room.ID, len(r.state), len(all))
 	}
-	receipts, err := rooms.Receipts(ctx, w.db, room.Num, rooms.Span{UpTo: w.db.Position()})
+	receipts, err := rooms.Receipts(ctx, w.db, room.Num, storage.Span{UpTo: w.db.Position()})
 	if err != nil {
 		t.Fatalf("receipts: %v", err)
 	}

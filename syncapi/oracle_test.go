@@ -27,7 +27,7 @@ func (w *world) pastUpTo(t failer, id matrix.RoomID, upTo storage.Position) past
 	if err != nil {
 		t.Fatalf("room %s: %v", id, err)
 	}
-	all, err := rooms.Timeline(ctx, w.db, room, rooms.Span{UpTo: upTo}, 1<<20)
+	all, err := rooms.Timeline(ctx, w.db, room, storage.Span{UpTo: upTo}, 1<<20)
 	if err != nil {
 		t.Fatalf("log of %s: %v", id, err)
 	}

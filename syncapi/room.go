@@ -129,8 +129,8 @@ func sizeOf(e *rooms.Event) int64 { return int64(len(e.JSON)) + eventBytes }
 type passage struct {
 	room   int64
 	events []*rooms.Event
-	span   rooms.Span // what was asked for
-	whole  bool       // the span has no more events than these
+	span   storage.Span // what was asked for
+	whole  bool         // the span has no more events than these
 }
 
 // from is the position after which the passage has all events.
@@ -186,14 +186,14 @@ func (r *room) glimpse() glimpse {
 
 // eventsIn returns the events of a span that are in memory: all, if eventsFrom is
 // not beyond its start.
-func (g *glimpse) eventsIn(span rooms.Span) []*rooms.Event {
+func (g *glimpse) eventsIn(span storage.Span) []*rooms.Event {
 	from := after(g.events, span.After, func(e *rooms.Event) storage.Position { return e.Position })
 	to := after(g.events, span.UpTo, func(e *rooms.Event) storage.Position { return e.Position })
 	return g.events[from:to]
 }
 
 // receiptsIn returns the receipts of a span, if the memory has all of them.
-func (g *glimpse) receiptsIn(span rooms.Span) ([]rooms.Receipt, bool) {
+func (g *glimpse) receiptsIn(span storage.Span) ([]rooms.Receipt, bool) {
 	if span.After < g.receiptFrom {
 		return nil, false
 	}

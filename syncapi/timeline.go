@@ -121,7 +121,7 @@ type source struct {
 	api  *API
 	room rooms.Room
 	kept []*rooms.Event // in memory, not handed out yet
-	rest rooms.Span     // to be read from the database
+	rest storage.Span   // to be read from the database
 	size int            // of a chunk that is read
 }
 

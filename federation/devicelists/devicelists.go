@@ -160,7 +160,7 @@ func (t *Teller) look() (end storage.Position, some bool) {
 
 // tell tells of what is new up to a position. Joins come first: with the changes is stored how far the log was read.
 func (t *Teller) tell(ctx context.Context, upTo storage.Position) error {
-	joins, err := rooms.JoinsIn(ctx, t.DB, rooms.Span{After: t.read, UpTo: upTo})
+	joins, err := rooms.JoinsIn(ctx, t.DB, storage.Span{After: t.read, UpTo: upTo})
 	if err != nil {
 		return fmt.Errorf("read joins: %w", err)
 	}
@@ -173,7 +173,7 @@ func (t *Teller) tell(ctx context.Context, upTo storage.Position) error {
 			return err
 		}
 	}
-	span := users.Span{After: t.read, UpTo: upTo}
+	span := storage.Span{After: t.read, UpTo: upTo}
 	for {
 		changes, err := users.DeviceChanges(ctx, t.DB, span, positionsAtOnce)
 		if err != nil {

@@ -46,7 +46,7 @@ func (o *Outbox) readPage(ctx context.Context, from storage.Position) (page, err
 	if !complete {
 		return o.readStored(ctx, from)
 	}
-	p := page{upTo: from, edus: map[matrix.ServerName]rooms.Span{}}
+	p := page{upTo: from, edus: map[matrix.ServerName]storage.Span{}}
 	for _, n := range news {
 		if err := o.readNews(ctx, &p, n); err != nil {
 			return page{}, err
@@ -144,15 +144,15 @@ func (o *Outbox) readOne(ctx context.Context, from storage.Position, cause error
 	return []*rooms.Event{ev}, next, nil
 }
 
-func (o *Outbox) storedEDUs(ctx context.Context, q storage.Querier, from storage.Position) (map[matrix.ServerName]rooms.Span, error) {
+func (o *Outbox) storedEDUs(ctx context.Context, q storage.Querier, from storage.Position) (map[matrix.ServerName]storage.Span, error) {
 	found, err := servers.EDUsOwed(ctx, q, from)
 	if err != nil {
 		return nil, fmt.Errorf("read who is owed EDUs: %w", err)
 	}
-	spans := make(map[matrix.ServerName]rooms.Span, len(found))
+	spans := make(map[matrix.ServerName]storage.Span, len(found))
 	for s, last := range found {
 		if len(o.permitted([]matrix.ServerName{s})) > 0 {
-			spans[s] = rooms.Span{After: from, UpTo: last}
+			spans[s] = storage.Span{After: from, UpTo: last}
 		}
 	}
 	return spans, nil

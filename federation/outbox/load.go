@@ -289,7 +289,7 @@ func (l *loader) trim(ctx context.Context, room rooms.Room, r *read) error {
 // guess finds the last event of a lag that is owed: that is what says to a server that was shut out that it is.
 func (l *loader) guess(ctx context.Context, room rooms.Room, r *read) error {
 	for r.after < r.upTo {
-		found, err := rooms.Timeline(ctx, l.o.db, room, rooms.Span{After: r.after, UpTo: r.upTo}, guessPage)
+		found, err := rooms.Timeline(ctx, l.o.db, room, storage.Span{After: r.after, UpTo: r.upTo}, guessPage)
 		if err != nil {
 			if l.o.hopeless(ctx, r.upTo, err) {
 				r.guessed = false // all of it is looked through

@@ -39,7 +39,7 @@ func (l *loader) receipts(ctx context.Context) error {
 		if !known {
 			continue
 		}
-		list, err := rooms.Receipts(ctx, l.o.db, it.Room, rooms.Span{After: it.After, UpTo: it.At})
+		list, err := rooms.Receipts(ctx, l.o.db, it.Room, storage.Span{After: it.After, UpTo: it.At})
 		if err != nil {
 			return fmt.Errorf("read the receipts of %s: %w", room.ID, err)
 		}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
-	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/servers"
 )
 
@@ -82,7 +81,7 @@ type saved struct {
 	position     storage.Position
 	destinations []servers.Destination
 	lags         []servers.Lag
-	edus         map[matrix.ServerName]rooms.Span
+	edus         map[matrix.ServerName]storage.Span
 }
 
 func (o *Outbox) readSaved(ctx context.Context) (sv saved, err error) {

@@ -108,7 +108,7 @@ type page struct {
 	upTo     storage.Position
 	events   []owedEvent // in order
 	receipts []owedReceipt
-	edus     map[matrix.ServerName]rooms.Span // in which there are some for a server
+	edus     map[matrix.ServerName]storage.Span // in which there are some for a server
 }
 
 // read takes note of what is owed because of a stretch of the log, and that it was read.

@@ -59,17 +59,14 @@ type StateRow struct {
 // StateRowsByID returns those of the events that are stored, in no order. What is not state is not accepted; what was set
 // aside nobody has judged yet, and is left out.
 func StateRowsByID(ctx context.Context, q storage.Querier, roomNum int64, ids []matrix.EventID) ([]StateRow, error) {
-	var found []StateRow
-	set := storage.Set(ids...)
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var r StateRow
+	scan := func(r *StateRow, rows storage.Rows) error {
 		var key, auth *string
 		err := rows.Scan(&r.ID, &r.Num, &r.Key.Type, &key, &auth)
 		r.Key.StateKey, r.Accepted = orZero(key), auth != nil
-		found = append(found, r)
 		return err
-	}, `
+	}
+	return storage.List(ctx, q, scan, `
 		SELECT event_id, event_num, type, state_key, auth FROM events
-		WHERE event_id IN (SELECT key FROM json_each($1)) AND room_num = $2 AND kind <> $3`, set, roomNum, int64(Aside))
-	return found, err
+		WHERE event_id IN (SELECT key FROM json_each($1)) AND room_num = $2 AND kind <> $3`,
+		storage.Set(ids...), roomNum, int64(Aside))
 }

@@ -17,29 +17,19 @@ type Alias struct {
 
 // ByAlias returns what an alias of this server points to.
 func ByAlias(ctx context.Context, q storage.Querier, alias matrix.RoomAlias) (Alias, bool, error) {
-	found, err := selectAliases(ctx, q, `a.alias = $1`, string(alias))
-	if err != nil || len(found) == 0 {
-		return Alias{}, false, err
-	}
-	return found[0], true, nil
+	return storage.First(ctx, q, (*Alias).scan, selectAliases+`WHERE a.alias = $1`, string(alias))
 }
 
 // AliasesOf returns the aliases of a room on this server.
 func AliasesOf(ctx context.Context, q storage.Querier, roomNum int64) ([]Alias, error) {
-	return selectAliases(ctx, q, `a.room_num = $1`, roomNum)
+	return storage.List(ctx, q, (*Alias).scan, selectAliases+`WHERE a.room_num = $1 ORDER BY a.alias`, roomNum)
 }
 
-func selectAliases(ctx context.Context, q storage.Querier, where string, arg any) ([]Alias, error) {
-	var found []Alias
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var a Alias
-		err := rows.Scan(&a.Alias, &a.RoomNum, &a.Room, &a.Creator)
-		found = append(found, a)
-		return err
-	}, `SELECT a.alias, a.room_num, r.room_id, a.creator
-		FROM aliases a JOIN rooms r ON r.room_num = a.room_num
-		WHERE `+where+` ORDER BY a.alias`, arg)
-	return found, err
+const selectAliases = `
+	SELECT a.alias, a.room_num, r.room_id, a.creator FROM aliases a JOIN rooms r ON r.room_num = a.room_num `
+
+func (a *Alias) scan(rows storage.Rows) error {
+	return rows.Scan(&a.Alias, &a.RoomNum, &a.Room, &a.Creator)
 }
 
 // A Published room is what the directory shows of it.
@@ -90,16 +80,13 @@ func Directory(ctx context.Context, q storage.Querier, ask DirectoryQuery) ([]Pu
 	} else if place == (DirectoryPlace{}) {
 		place.Joined = 1<<62 - 1
 	}
-	var found []Published
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var p Published
-		err := rows.Scan(&p.RoomNum, &p.Room, &p.Name, &p.Topic, &p.CanonicalAlias, &p.AvatarURL, &p.JoinRule, &p.RoomType,
-			&p.WorldReadable, &p.GuestCanJoin, &p.Joined)
+	scan := func(p *Published, rows storage.Rows) error {
 		p.Listed = true
-		found = append(found, p)
-		return err
-	}, columns+order, ask.Term, ask.RoomTypes != nil, types, -place.Joined, place.RoomNum, int64(ask.Limit))
-	return found, err
+		return rows.Scan(&p.RoomNum, &p.Room, &p.Name, &p.Topic, &p.CanonicalAlias, &p.AvatarURL, &p.JoinRule, &p.RoomType,
+			&p.WorldReadable, &p.GuestCanJoin, &p.Joined)
+	}
+	return storage.List(ctx, q, scan, columns+order,
+		ask.Term, ask.RoomTypes != nil, types, -place.Joined, place.RoomNum, int64(ask.Limit))
 }
 
 // DirectorySize returns how many rooms a query would find in all.

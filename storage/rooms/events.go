@@ -47,16 +47,11 @@ func EventByID(ctx context.Context, q storage.Querier, room Room, id matrix.Even
 }
 
 // Timeline returns the live events of a room with after < position <= upTo, newest first.
-func Timeline(ctx context.Context, q storage.Querier, room Room, span Span, limit int) ([]*Event, error) {
+func Timeline(ctx context.Context, q storage.Querier, room Room, span storage.Span, limit int) ([]*Event, error) {
 	return selectEvents(ctx, q, room, `
 		SELECT `+eventColumns+` FROM events
 		WHERE room_num = $1 AND anchor > $2 AND anchor <= $3 AND position IS NOT NULL
 		ORDER BY anchor DESC, sub DESC LIMIT $4`, room.Num, int64(span.After), int64(span.UpTo), int64(limit))
-}
-
-// A Span is the positions after After, up to and with UpTo.
-type Span struct {
-	After, UpTo storage.Position
 }
 
 // A PageQuery asks for events of a room's timeline from one place on, which is itself left out when
@@ -111,18 +106,15 @@ func LogAfter(ctx context.Context, q storage.Querier, after storage.Position, li
 		found = append(found, ev)
 		return err
 	}, `
-		SELECT event_num, e.room_num, event_id, kind, position, anchor, sub, state_before, state_with, redacted_by,
-			relayed, after_gap, txn_device, txn_id, json, room_id, version
-		FROM events e JOIN rooms r ON r.room_num = e.room_num
+		SELECT `+eventColumns+`, room_id, version FROM events JOIN rooms USING (room_num)
 		WHERE position > $1 AND position IS NOT NULL
 		ORDER BY position LIMIT $2`, int64(after), int64(limit))
 	return found, err
 }
 
-// SentAs returns the ID and the transaction of the event that was sent with this transaction key.
+// SentAs returns the ID of the event that was sent with this transaction key.
 func SentAs(ctx context.Context, q storage.Querier, txnKey int64) (matrix.EventID, bool, error) {
-	id, found, err := storage.One[string](ctx, q, `SELECT event_id FROM events WHERE txn_key = $1`, txnKey)
-	return matrix.EventID(id), found, err
+	return storage.One[matrix.EventID](ctx, q, `SELECT event_id FROM events WHERE txn_key = $1`, txnKey)
 }
 
 // ByOthers returns those of some events that a user has not sent, by number.
@@ -144,10 +136,10 @@ func ByOthers(ctx context.Context, q storage.Querier, user matrix.UserID, nums [
 func PendingRedactions(ctx context.Context, q storage.Querier, roomNum int64, limit int) (map[matrix.EventID][]int64, error) {
 	pending := make(map[matrix.EventID][]int64)
 	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var target string
+		var target matrix.EventID
 		var num int64
 		err := rows.Scan(&target, &num)
-		pending[matrix.EventID(target)] = append(pending[matrix.EventID(target)], num)
+		pending[target] = append(pending[target], num)
 		return err
 	}, `SELECT redacts, event_num FROM pending_redactions WHERE room_num = $1 ORDER BY event_num LIMIT $2`,
 		roomNum, int64(limit))

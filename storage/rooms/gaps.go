@@ -49,18 +49,13 @@ func GapsNear(ctx context.Context, q storage.Querier, roomNum int64, at Order, l
 	const columns = `
 		SELECT g.event_num, e.anchor, e.sub, g.prev_id FROM gaps g JOIN events e ON e.event_num = g.event_num
 		WHERE g.room_num = $1 AND `
-	var found []Gap
-	read := func(where string) error {
-		return storage.Each(ctx, q, func(rows storage.Rows) error {
-			var g Gap
-			err := rows.Scan(&g.Event, &g.At.Anchor, &g.At.Sub, &g.Lacks)
-			found = append(found, g)
-			return err
-		}, columns+where, roomNum, int64(at.Anchor), at.Sub, int64(limit))
+	scan := func(g *Gap, rows storage.Rows) error { return rows.Scan(&g.Event, &g.At.Anchor, &g.At.Sub, &g.Lacks) }
+	read := func(where string) ([]Gap, error) {
+		return storage.List(ctx, q, scan, columns+where, roomNum, int64(at.Anchor), at.Sub, int64(limit))
 	}
-	err := read(`(e.anchor, e.sub) <= ($2, $3) ORDER BY e.anchor DESC, e.sub DESC, g.prev_id LIMIT $4`)
+	found, err := read(`(e.anchor, e.sub) <= ($2, $3) ORDER BY e.anchor DESC, e.sub DESC, g.prev_id LIMIT $4`)
 	if err == nil && len(found) == 0 {
-		err = read(`(e.anchor, e.sub) > ($2, $3) ORDER BY e.anchor, e.sub, g.prev_id LIMIT $4`)
+		found, err = read(`(e.anchor, e.sub) > ($2, $3) ORDER BY e.anchor, e.sub, g.prev_id LIMIT $4`)
 	}
 	return found, err
 }

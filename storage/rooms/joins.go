@@ -16,14 +16,9 @@ type Join struct {
 
 // JoinsIn returns the joins by live events in a span, oldest first. Events of who was in the room already, as those that
 // change a name, are no joins.
-func JoinsIn(ctx context.Context, q storage.Querier, span Span) ([]Join, error) {
-	var found []Join
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var j Join
-		err := rows.Scan(&j.User, &j.Room, &j.Position)
-		found = append(found, j)
-		return err
-	}, `
+func JoinsIn(ctx context.Context, q storage.Querier, span storage.Span) ([]Join, error) {
+	scan := func(j *Join, rows storage.Rows) error { return rows.Scan(&j.User, &j.Room, &j.Position) }
+	return storage.List(ctx, q, scan, `
 		SELECT h.user_id, r.room_id, h.position
 		FROM events e
 		JOIN membership_history h ON h.room_num = e.room_num AND h.user_id = e.state_key AND h.position = e.position
@@ -35,5 +30,4 @@ func JoinsIn(ctx context.Context, q storage.Querier, span Span) ([]Join, error) 
 			WHERE p.room_num = h.room_num AND p.user_id = h.user_id AND p.position < h.position
 			ORDER BY p.position DESC LIMIT 1), '') <> 'join'
 		ORDER BY h.position`, int64(span.After), int64(span.UpTo))
-	return found, err
 }

@@ -2,7 +2,6 @@ package rooms
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
@@ -21,17 +20,18 @@ type Membership struct {
 	Forgotten  bool
 }
 
-const membershipColumns = `m.room_num, r.room_id, m.user_id, m.membership, m.event_num, m.position, m.stripped, m.forgotten
+const selectMemberships = `
+	SELECT m.room_num, r.room_id, m.user_id, m.membership, m.event_num, m.position, m.stripped, m.forgotten
 	FROM memberships m JOIN rooms r ON r.room_num = m.room_num`
+
+func (m *Membership) scan(rows storage.Rows) error {
+	return rows.Scan(&m.RoomNum, &m.Room, &m.User, &m.Membership, &m.EventNum, &m.Position, &m.Stripped, &m.Forgotten)
+}
 
 // MembershipOf returns the present membership of a user in a room, if it ever had one.
 func MembershipOf(ctx context.Context, q storage.Querier, roomNum int64, user matrix.UserID) (Membership, bool, error) {
-	found, err := selectMemberships(ctx, q, `SELECT `+membershipColumns+`
+	return storage.First(ctx, q, (*Membership).scan, selectMemberships+`
 		WHERE m.room_num = $1 AND m.user_id = $2`, roomNum, string(user))
-	if err != nil || len(found) == 0 {
-		return Membership{}, false, err
-	}
-	return found[0], true, nil
 }
 
 // MembershipsOfUser returns the present memberships of a user that changed after a position (0: all),
@@ -40,7 +40,7 @@ func MembershipsOfUser(ctx context.Context, q storage.Querier, user matrix.UserI
 	if after == 0 {
 		after = -1 // those from before this server knew the room have no position
 	}
-	return selectMemberships(ctx, q, `SELECT `+membershipColumns+`
+	return storage.List(ctx, q, (*Membership).scan, selectMemberships+`
 		WHERE m.user_id = $1 AND m.position > $2 ORDER BY m.position`, string(user), int64(after))
 }
 
@@ -48,26 +48,23 @@ func MembershipsOfUser(ctx context.Context, q storage.Querier, user matrix.UserI
 // that ever had any, by user ID.
 func MembersOf(ctx context.Context, q storage.Querier, roomNum int64, which ...event.Membership) ([]Membership, error) {
 	if len(which) == 0 {
-		return selectMemberships(ctx, q, `SELECT `+membershipColumns+`
+		return storage.List(ctx, q, (*Membership).scan, selectMemberships+`
 			WHERE m.room_num = $1 ORDER BY m.user_id`, roomNum)
 	}
-	set := storage.Set(which...)
-	return selectMemberships(ctx, q, `SELECT `+membershipColumns+`
-		WHERE m.room_num = $1 AND m.membership IN (SELECT key FROM json_each($2)) ORDER BY m.user_id`, roomNum, set)
+	return storage.List(ctx, q, (*Membership).scan, selectMemberships+`
+		WHERE m.room_num = $1 AND m.membership IN (SELECT key FROM json_each($2))
+		ORDER BY m.user_id`, roomNum, storage.Set(which...))
 }
 
 // MembershipHistory returns every membership a user has had in a room, oldest first.
 func MembershipHistory(ctx context.Context, q storage.Querier, room Room, user matrix.UserID) ([]Membership, error) {
-	var found []Membership
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		m := Membership{RoomNum: room.Num, Room: room.ID, User: user}
-		err := rows.Scan(&m.Position, &m.Membership, &m.EventNum)
-		found = append(found, m)
-		return err
-	}, `
+	scan := func(m *Membership, rows storage.Rows) error {
+		m.RoomNum, m.Room, m.User = room.Num, room.ID, user
+		return rows.Scan(&m.Position, &m.Membership, &m.EventNum)
+	}
+	return storage.List(ctx, q, scan, `
 		SELECT position, membership, event_num FROM membership_history
 		WHERE room_num = $1 AND user_id = $2 ORDER BY position`, room.Num, string(user))
-	return found, err
 }
 
 // SharingUsers returns the users joined to any room that user is joined to, user left out.
@@ -76,30 +73,4 @@ func SharingUsers(ctx context.Context, q storage.Querier, user matrix.UserID) ([
 		SELECT DISTINCT b.user_id FROM memberships a JOIN memberships b ON b.room_num = a.room_num
 		WHERE a.user_id = $1 AND a.membership = 'join' AND b.membership = 'join' AND b.user_id <> $1
 		ORDER BY b.user_id`, string(user))
-}
-
-func selectMemberships(ctx context.Context, q storage.Querier, text string, args ...any) ([]Membership, error) {
-	var found []Membership
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var m Membership
-		var stripped *string
-		err := rows.Scan(&m.RoomNum, &m.Room, &m.User, &m.Membership, &m.EventNum, &m.Position, &stripped, &m.Forgotten)
-		if stripped != nil {
-			m.Stripped = json.RawMessage(*stripped)
-		}
-		found = append(found, m)
-		return err
-	}, text, args...)
-	return found, err
-}
-
-// JoinedServers returns servers of some of the users that are joined to a room, those that joined last.
-func JoinedServers(ctx context.Context, q storage.Querier, roomNum int64, limit int) ([]matrix.ServerName, error) {
-	users, err := storage.Collect[matrix.UserID](ctx, q, `
-		SELECT user_id FROM memberships WHERE room_num = $1 AND membership = 'join' LIMIT $2`, roomNum, int64(limit))
-	var servers []matrix.ServerName
-	for _, user := range users {
-		servers = append(servers, user.Server())
-	}
-	return servers, err
 }

@@ -35,6 +35,20 @@ func ServersOf(ctx context.Context, q storage.Querier, roomNum int64) ([]matrix.
 		SELECT DISTINCT server FROM memberships WHERE room_num = $1 AND membership = 'join' ORDER BY server`, roomNum)
 }
 
+// JoinedServers returns some of the servers that have a user in a room. It goes from one server to the next in the index: most
+// users of a large room may be of one.
+func JoinedServers(ctx context.Context, q storage.Querier, roomNum int64, limit int) ([]matrix.ServerName, error) {
+	return storage.Collect[matrix.ServerName](ctx, q, `
+		WITH RECURSIVE found(server) AS (
+			SELECT MIN(server) FROM memberships WHERE room_num = $1 AND membership = 'join'
+			UNION ALL
+			SELECT (SELECT MIN(m.server) FROM memberships m
+				WHERE m.room_num = $1 AND m.server > found.server AND m.membership = 'join')
+			FROM found WHERE found.server IS NOT NULL
+		)
+		SELECT server FROM found WHERE server IS NOT NULL LIMIT $2`, roomNum, int64(limit))
+}
+
 // RoomsOfEvent returns the numbers of rooms that have an event with this ID: one, but for rooms of old versions, where
 // others choose the IDs.
 func RoomsOfEvent(ctx context.Context, q storage.Querier, id matrix.EventID, limit int) ([]int64, error) {

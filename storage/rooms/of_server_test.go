@@ -52,6 +52,32 @@ func TestOfServer(t *testing.T) {
 	})
 }
 
+// However many users of one server are in a room, the others are found.
+func TestJoinedServers(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		var all []rooms.Membership
+		add := func(user string, stay event.Membership) {
+			all = append(all, rooms.Membership{RoomNum: 7, User: matrix.UserID(user), Membership: stay, EventNum: 1})
+		}
+		for i := range 100 {
+			add(fmt.Sprintf("@a%d:b.org", i), event.Join)
+		}
+		add("@z:a.org", event.Join)
+		add("@z:c.org", event.Leave)
+		add("@z:d.org", event.Join)
+		add("@a:e.org", event.Invite)
+		members(t, db, all...)
+		for limit, want := range map[int][]matrix.ServerName{10: {"a.org", "b.org", "d.org"}, 2: {"a.org", "b.org"}} {
+			if got, err := rooms.JoinedServers(t.Context(), db, 7, limit); err != nil || !slices.Equal(got, want) {
+				t.Errorf("at most %d: got %v, %v, want %v", limit, got, err, want)
+			}
+		}
+		if got, err := rooms.JoinedServers(t.Context(), db, 8, 10); err != nil || len(got) != 0 {
+			t.Errorf("of another room: got %v, %v, want none", got, err)
+		}
+	})
+}
+
 // members stores memberships and nothing that belongs to them.
 func members(t testing.TB, db *storage.DB, all ...rooms.Membership) {
 	t.Helper()
@@ -60,7 +86,8 @@ func members(t testing.TB, db *storage.DB, all ...rooms.Membership) {
 	}
 }
 
-// BenchmarkHasJoined asks for a server that is in a room of 20,000 members, and for one that is not.
+// BenchmarkHasJoined asks for a server that is in a room of 20,000 members, for one that is not, and for 50 of its 500
+// servers.
 func BenchmarkHasJoined(b *testing.B) {
 	for _, kind := range storagetest.Kinds {
 		db := storagetest.Open(b, kind)
@@ -72,6 +99,13 @@ func BenchmarkHasJoined(b *testing.B) {
 		for some := range slices.Chunk(all, 1000) {
 			members(b, db, some...)
 		}
+		b.Run(kind+"/servers", func(b *testing.B) {
+			for b.Loop() {
+				if got, err := rooms.JoinedServers(b.Context(), db, 7, 50); err != nil || len(got) != 50 {
+					b.Fatal(got, err)
+				}
+			}
+		})
 		for _, server := range []matrix.ServerName{"s499.org", "none.org"} {
 			b.Run(kind+"/"+string(server), func(b *testing.B) {
 				for b.Loop() {

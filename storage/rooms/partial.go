@@ -29,30 +29,22 @@ var (
 		room_num BIGINT KEY, event_num BIGINT KEY, ord BIGINT`)
 )
 
-const partialColumns = `
+const selectPartials = `
 	SELECT room_num, hole, join_num, servers, root, joined, invited, until FROM partial_joins `
 
 // PartialOf returns the join by which a room is partial, if it is.
 func PartialOf(ctx context.Context, q storage.Querier, roomNum int64) (PartialJoin, bool, error) {
-	found, err := selectPartials(ctx, q, partialColumns+`WHERE room_num = $1 AND until IS NULL`, roomNum)
-	if err != nil || len(found) == 0 {
-		return PartialJoin{}, false, err
-	}
-	return found[0], true, nil
+	return storage.First(ctx, q, (*PartialJoin).scan, selectPartials+`WHERE room_num = $1 AND until IS NULL`, roomNum)
 }
 
 // LatestPartial returns the latest join by which a room is, or was, partial.
 func LatestPartial(ctx context.Context, q storage.Querier, roomNum int64) (PartialJoin, bool, error) {
-	found, err := selectPartials(ctx, q, partialColumns+`WHERE room_num = $1 ORDER BY hole DESC LIMIT 1`, roomNum)
-	if err != nil || len(found) == 0 {
-		return PartialJoin{}, false, err
-	}
-	return found[0], true, nil
+	return storage.First(ctx, q, (*PartialJoin).scan, selectPartials+`WHERE room_num = $1 ORDER BY hole DESC LIMIT 1`, roomNum)
 }
 
 // OpenPartials returns the joins of all rooms that are partial, oldest first.
 func OpenPartials(ctx context.Context, q storage.Querier) ([]PartialJoin, error) {
-	return selectPartials(ctx, q, partialColumns+`WHERE until IS NULL ORDER BY hole`)
+	return storage.List(ctx, q, (*PartialJoin).scan, selectPartials+`WHERE until IS NULL ORDER BY hole`)
 }
 
 // PartialSince returns the joins of the rooms that are partial, or were at some time after a position.
@@ -61,24 +53,18 @@ func PartialSince(ctx context.Context, q storage.Querier, after storage.Position
 	if err != nil {
 		return nil, err
 	}
-	over, err := selectPartials(ctx, q, partialColumns+`WHERE until > $1`, int64(after))
+	over, err := storage.List(ctx, q, (*PartialJoin).scan, selectPartials+`WHERE until > $1`, int64(after))
 	return append(open, over...), err
 }
 
-func selectPartials(ctx context.Context, q storage.Querier, text string, args ...any) ([]PartialJoin, error) {
-	var found []PartialJoin
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var p PartialJoin
-		var servers string
-		var root, until *int64
-		if err := rows.Scan(&p.RoomNum, &p.Hole, &p.Join, &servers, &root, &p.Joined, &p.Invited, &until); err != nil {
-			return err
-		}
-		p.Members, p.Until = statetree.NodeID(orZero(root)), storage.Position(orZero(until))
-		found = append(found, p)
-		return json.Unmarshal([]byte(servers), &found[len(found)-1].Servers)
-	}, text, args...)
-	return found, err
+func (p *PartialJoin) scan(rows storage.Rows) error {
+	var servers []byte
+	var root, until *int64
+	if err := rows.Scan(&p.RoomNum, &p.Hole, &p.Join, &servers, &root, &p.Joined, &p.Invited, &until); err != nil {
+		return err
+	}
+	p.Members, p.Until = statetree.NodeID(orZero(root)), storage.Position(orZero(until))
+	return json.Unmarshal(servers, &p.Servers)
 }
 
 // MembersOfHole returns the root of the members that belong in a hole, if they are known.

@@ -104,11 +104,13 @@ func TestReceipts(t *testing.T) {
 			name, want string
 			read       func() ([]Receipt, error)
 		}{
-			{"all", "bob$b bob$c carol$d", func() ([]Receipt, error) { return Receipts(ctx, w.db, room.Num, Span{0, last + 9}) }},
-			{"since the second", "bob$c carol$d", func() ([]Receipt, error) { return Receipts(ctx, w.db, room.Num, Span{first + 1, last + 9}) }},
-			{"up to the third", "bob$b bob$c", func() ([]Receipt, error) { return Receipts(ctx, w.db, room.Num, Span{0, last}) }},
+			{"all", "bob$b bob$c carol$d", func() ([]Receipt, error) { return Receipts(ctx, w.db, room.Num, storage.Span{UpTo: last + 9}) }},
+			{"since the second", "bob$c carol$d", func() ([]Receipt, error) {
+				return Receipts(ctx, w.db, room.Num, storage.Span{After: first + 1, UpTo: last + 9})
+			}},
+			{"up to the third", "bob$b bob$c", func() ([]Receipt, error) { return Receipts(ctx, w.db, room.Num, storage.Span{UpTo: last}) }},
 			{"of bob", "bob$b bob$c", func() ([]Receipt, error) { return ReceiptsOfUser(ctx, w.db, room.Num, bob) }},
-			{"of another room", "", func() ([]Receipt, error) { return Receipts(ctx, w.db, room.Num+1, Span{0, last + 9}) }},
+			{"of another room", "", func() ([]Receipt, error) { return Receipts(ctx, w.db, room.Num+1, storage.Span{UpTo: last + 9}) }},
 		} {
 			found, err := c.read()
 			var all []string
@@ -230,7 +232,7 @@ func TestPlans(t *testing.T) {
 	var plan []string
 	q := planned{t, w.db, &plan}
 	for name, read := range map[string]func() error{
-		"Timeline":          func() error { _, err := Timeline(ctx, q, room, Span{1, 9}, 5); return err },
+		"Timeline":          func() error { _, err := Timeline(ctx, q, room, storage.Span{After: 1, UpTo: 9}, 5); return err },
 		"Page forward":      func() error { _, err := Page(ctx, q, room, PageQuery{Limit: 5}); return err },
 		"Page backward":     func() error { _, err := Page(ctx, q, room, PageQuery{Backward: true, Limit: 5}); return err },
 		"LogAfter":          func() error { _, err := LogAfter(ctx, q, 1, 5); return err },
@@ -243,7 +245,7 @@ func TestPlans(t *testing.T) {
 		"MembershipsOfUser": func() error { _, err := MembershipsOfUser(ctx, q, bob, 1); return err },
 		"MembersOf":         func() error { _, err := MembersOf(ctx, q, 1, event.Join); return err },
 		"MembershipHistory": func() error { _, err := MembershipHistory(ctx, q, room, bob); return err },
-		"Receipts":          func() error { _, err := Receipts(ctx, q, 1, Span{1, 9}); return err },
+		"Receipts":          func() error { _, err := Receipts(ctx, q, 1, storage.Span{After: 1, UpTo: 9}); return err },
 	} {
 		plan = nil
 		if err := read(); err != nil {

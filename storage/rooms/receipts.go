@@ -19,8 +19,8 @@ type Receipt struct {
 }
 
 // Receipts returns the receipts of a room that changed in a span, oldest change first.
-func Receipts(ctx context.Context, q storage.Querier, roomNum int64, span Span) ([]Receipt, error) {
-	return selectReceipts(ctx, q, `
+func Receipts(ctx context.Context, q storage.Querier, roomNum int64, span storage.Span) ([]Receipt, error) {
+	return storage.List(ctx, q, (*Receipt).scan, `
 		SELECT `+receiptColumns+` FROM receipts
 		WHERE room_num = $1 AND position > $2 AND position <= $3 ORDER BY position`,
 		roomNum, int64(span.After), int64(span.UpTo))
@@ -28,20 +28,13 @@ func Receipts(ctx context.Context, q storage.Querier, roomNum int64, span Span) 
 
 // ReceiptsOfUser returns a user's own receipts in a room.
 func ReceiptsOfUser(ctx context.Context, q storage.Querier, roomNum int64, user matrix.UserID) ([]Receipt, error) {
-	return selectReceipts(ctx, q, `
+	return storage.List(ctx, q, (*Receipt).scan, `
 		SELECT `+receiptColumns+` FROM receipts
 		WHERE room_num = $1 AND user_id = $2 ORDER BY position`, roomNum, string(user))
 }
 
 const receiptColumns = `room_num, user_id, type, thread, event_id, ts, position`
 
-func selectReceipts(ctx context.Context, q storage.Querier, text string, args ...any) ([]Receipt, error) {
-	var found []Receipt
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var r Receipt
-		err := rows.Scan(&r.RoomNum, &r.User, &r.Type, &r.Thread, &r.Event, &r.TS, &r.Position)
-		found = append(found, r)
-		return err
-	}, text, args...)
-	return found, err
+func (r *Receipt) scan(rows storage.Rows) error {
+	return rows.Scan(&r.RoomNum, &r.User, &r.Type, &r.Thread, &r.Event, &r.TS, &r.Position)
 }

@@ -7,7 +7,6 @@ package rooms
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/myelin-chat/myelin/event"
@@ -25,16 +24,14 @@ type Room struct {
 
 // ByID returns the room with this ID, if the database knows it.
 func ByID(ctx context.Context, q storage.Querier, id matrix.RoomID) (Room, bool, error) {
-	found, err := roomsWhere(ctx, q, `room_id = $1`, string(id))
-	if err != nil || len(found) == 0 {
-		return Room{}, false, err
-	}
-	return found[0], true, nil
+	return storage.First(ctx, q, (*Room).scan, `SELECT room_num, room_id, version FROM rooms WHERE room_id = $1`, string(id))
 }
 
 // ByNumbers returns the rooms with these row numbers.
 func ByNumbers(ctx context.Context, q storage.Querier, nums []int64) (map[int64]Room, error) {
-	found, err := roomsWhere(ctx, q, `room_num IN (SELECT CAST(key AS BIGINT) FROM json_each($1))`, storage.Numbers(nums...))
+	found, err := storage.List(ctx, q, (*Room).scan, `
+		SELECT room_num, room_id, version FROM rooms
+		WHERE room_num IN (SELECT CAST(key AS BIGINT) FROM json_each($1))`, storage.Numbers(nums...))
 	if err != nil {
 		return nil, err
 	}
@@ -45,19 +42,15 @@ func ByNumbers(ctx context.Context, q storage.Querier, nums []int64) (map[int64]
 	return byNum, nil
 }
 
-func roomsWhere(ctx context.Context, q storage.Querier, where string, arg any) ([]Room, error) {
-	var found []Room
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var num int64
-		var id, version string
-		if err := rows.Scan(&num, &id, &version); err != nil {
-			return err
-		}
-		room, err := makeRoom(num, id, version)
-		found = append(found, room)
+func (r *Room) scan(rows storage.Rows) error {
+	var num int64
+	var id, version string
+	if err := rows.Scan(&num, &id, &version); err != nil {
 		return err
-	}, `SELECT room_num, room_id, version FROM rooms WHERE `+where, arg)
-	return found, err
+	}
+	room, err := makeRoom(num, id, version)
+	*r = room
+	return err
 }
 
 func makeRoom(num int64, id, version string) (Room, error) {
@@ -81,27 +74,22 @@ type Head struct {
 
 // HeadOf returns the head of a room. A room known only by an invite or a knock has none.
 func HeadOf(ctx context.Context, q storage.Querier, roomNum int64) (Head, bool, error) {
-	heads, err := Heads(ctx, q, []int64{roomNum})
-	if err != nil || len(heads) == 0 {
-		return Head{}, false, err
-	}
-	return heads[0], true, nil
+	return storage.First(ctx, q, (*Head).scan, selectHeads+`WHERE room_num = $1`, roomNum)
 }
 
 // Heads returns the heads of rooms, in no order.
 func Heads(ctx context.Context, q storage.Querier, roomNums []int64) ([]Head, error) {
-	var heads []Head
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var h Head
-		var tips string
-		err := rows.Scan(&h.RoomNum, &h.Position, &h.Root, &h.Depth, &tips, &h.Joined, &h.Invited)
-		if err != nil {
-			return err
-		}
-		heads = append(heads, h)
-		return json.Unmarshal([]byte(tips), &heads[len(heads)-1].Extremities)
-	}, `
-		SELECT room_num, position, root, depth, extremities, joined, invited FROM room_heads
+	return storage.List(ctx, q, (*Head).scan, selectHeads+`
 		WHERE room_num IN (SELECT CAST(key AS BIGINT) FROM json_each($1))`, storage.Numbers(roomNums...))
-	return heads, err
+}
+
+const selectHeads = `SELECT room_num, position, root, depth, extremities, joined, invited FROM room_heads `
+
+func (h *Head) scan(rows storage.Rows) error {
+	var tips string
+	err := rows.Scan(&h.RoomNum, &h.Position, &h.Root, &h.Depth, &tips, &h.Joined, &h.Invited)
+	if err == nil {
+		h.Extremities, err = numbersIn(tips)
+	}
+	return err
 }

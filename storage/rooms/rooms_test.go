@@ -190,7 +190,7 @@ func TestPageWithHistory(t *testing.T) {
 			{"after b-2", "b-1 b", page(PageQuery{From: Order{b, -2}, Limit: 2})},
 			{"before b-1", "b-1 b-2 a", page(PageQuery{From: Order{b, -1}, Backward: true, Limit: 10})},
 			{"between", "b c", page(PageQuery{From: Order{b, -1}, To: events[2].Order, Limit: 10})},
-			{"timeline", "c b a", func() ([]*Event, error) { return Timeline(ctx, w.db, room, Span{0, 1 << 40}, 10) }},
+			{"timeline", "c b a", func() ([]*Event, error) { return Timeline(ctx, w.db, room, storage.Span{UpTo: 1 << 40}, 10) }},
 			{"log", "b c", func() ([]*Event, error) { return LogAfter(ctx, w.db, events[0].Position, 10) }},
 			{"log, one", "a", func() ([]*Event, error) { return LogAfter(ctx, w.db, 0, 1) }},
 		} {

@@ -67,9 +67,7 @@ func OutboxPosition(ctx context.Context, q storage.Querier) (storage.Position, e
 
 // Destinations returns all that are stored, by name.
 func Destinations(ctx context.Context, q storage.Querier) ([]Destination, error) {
-	var all []Destination
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var d Destination
+	scan := func(d *Destination, rows storage.Rows) error {
 		var plan, items []byte
 		if err := rows.Scan(&d.Server, &plan, &items, &d.Failures, &d.FailingMS, &d.RetryMS); err != nil {
 			return err
@@ -77,22 +75,19 @@ func Destinations(ctx context.Context, q storage.Querier) ([]Destination, error)
 		if err := errors.Join(json.Unmarshal(plan, &d.Plan), json.Unmarshal(items, &d.Items)); err != nil {
 			return fmt.Errorf("what is owed to %s: %w", d.Server, err)
 		}
-		all = append(all, d)
 		return nil
-	}, `SELECT server, plan, items, failures, failing_ms, retry_ms FROM destinations ORDER BY server`)
-	return all, err
+	}
+	return storage.List(ctx, q, scan, `
+		SELECT server, plan, items, failures, failing_ms, retry_ms FROM destinations ORDER BY server`)
 }
 
 // Lags returns all that are stored, in the order of their keys.
 func Lags(ctx context.Context, q storage.Querier) ([]Lag, error) {
-	var all []Lag
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var l Lag
-		err := rows.Scan(&l.Server, &l.Kind, &l.Room, &l.Acked)
-		all = append(all, l)
-		return err
-	}, `SELECT server, kind, room_num, acked FROM destination_rooms ORDER BY server, kind, room_num`)
-	return all, err
+	scan := func(l *Lag, rows storage.Rows) error {
+		return rows.Scan(&l.Server, &l.Kind, &l.Room, &l.Acked)
+	}
+	return storage.List(ctx, q, scan, `
+		SELECT server, kind, room_num, acked FROM destination_rooms ORDER BY server, kind, room_num`)
 }
 
 var (

@@ -42,30 +42,23 @@ type EDU struct {
 	CreatedMS int64
 }
 
+func (e *EDU) scan(rows storage.Rows) error {
+	return rows.Scan(&e.Position, &e.Type, &e.Content, &e.CreatedMS)
+}
+
 // EDUsAfter returns the EDUs for a server after a position, oldest first.
 func EDUsAfter(ctx context.Context, q storage.Querier, server matrix.ServerName, after storage.Position, limit int) ([]EDU, error) {
-	return selectEDUs(ctx, q, `
+	return storage.List(ctx, q, (*EDU).scan, `
 		SELECT position, type, content, created_ms FROM outbox_edus
 		WHERE server = $1 AND position > $2 ORDER BY position LIMIT $3`, server, after, int64(limit))
 }
 
 // EDUsAt returns the EDUs for a server that are at these positions, oldest first.
 func EDUsAt(ctx context.Context, q storage.Querier, server matrix.ServerName, at ...storage.Position) ([]EDU, error) {
-	return selectEDUs(ctx, q, `
+	return storage.List(ctx, q, (*EDU).scan, `
 		SELECT position, type, content, created_ms FROM outbox_edus
 		WHERE server = $1 AND position IN (SELECT CAST(key AS BIGINT) FROM json_each($2))
 		ORDER BY position`, server, storage.Numbers(at...))
-}
-
-func selectEDUs(ctx context.Context, q storage.Querier, text string, args ...any) ([]EDU, error) {
-	var all []EDU
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var e EDU
-		err := rows.Scan(&e.Position, &e.Type, &e.Content, &e.CreatedMS)
-		all = append(all, e)
-		return err
-	}, text, args...)
-	return all, err
 }
 
 // EDUsOwed returns the last position of the EDUs for each server that has any after a position.

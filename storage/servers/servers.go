@@ -1,8 +1,9 @@
-// Package servers is the SQL of what is known of other servers: their signing keys, and the documents in which they
-// published them; and of the keys that this server itself has signed with.
+// Package servers is the SQL of what this server has to do with others: their signing keys and its own, what it owes
+// them (the outbox), and what they have sent that is not in the rooms yet (the staging).
 //
-// Reads are functions over a storage.Querier. Writes are values for the committer, and only package federation/keys
-// makes them.
+// Reads are functions over a storage.Querier. Writes are values for the committer. Each has one maker: federation/keys the
+// keys, federation/outbox the state of the outbox, federation/inbox the staging. An EDU is owed by whoever commits it together
+// with what it tells of.
 package servers
 
 import (
@@ -55,18 +56,14 @@ func Keys(ctx context.Context, q storage.Querier, servers ...matrix.ServerName) 
 
 // Documents returns the documents of those numbers that are there.
 func Documents(ctx context.Context, q storage.Querier, numbers ...int64) ([]Document, error) {
-	var all []Document
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var d Document
-		err := rows.Scan(&d.Number, &d.Server, &d.ValidUntilMS, &d.JSON)
-		all = append(all, d)
-		return err
-	}, `
+	scan := func(d *Document, rows storage.Rows) error {
+		return rows.Scan(&d.Number, &d.Server, &d.ValidUntilMS, &d.JSON)
+	}
+	return storage.List(ctx, q, scan, `
 		SELECT document_num, server, valid_until_ms, json
 		FROM server_key_documents
 		WHERE document_num IN (SELECT CAST(key AS BIGINT) FROM json_each($1))
 		ORDER BY document_num`, storage.Numbers(numbers...))
-	return all, err
 }
 
 var keysTable = storage.NewTable("server_keys", storage.Replace, `
@@ -110,14 +107,10 @@ type OwnKey struct {
 
 // OwnKeys returns all keys that this server has ever signed with.
 func OwnKeys(ctx context.Context, q storage.Querier) ([]OwnKey, error) {
-	var all []OwnKey
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var k OwnKey
-		err := rows.Scan(&k.ID, &k.Public, &k.RetiredMS)
-		all = append(all, k)
-		return err
-	}, `SELECT key_id, public_key, retired_ms FROM own_keys ORDER BY key_id`)
-	return all, err
+	scan := func(k *OwnKey, rows storage.Rows) error {
+		return rows.Scan(&k.ID, &k.Public, &k.RetiredMS)
+	}
+	return storage.List(ctx, q, scan, `SELECT key_id, public_key, retired_ms FROM own_keys ORDER BY key_id`)
 }
 
 var ownKeysTable = storage.NewTable("own_keys", storage.Replace, "key_id TEXT KEY, public_key BYTEA, retired_ms BIGINT")

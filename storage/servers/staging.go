@@ -44,16 +44,12 @@ func AnswerTo(ctx context.Context, q storage.Querier, origin matrix.ServerName, 
 // Staged returns the transactions after a number of which the work is not done, in the order in which they came,
 // without answer and work.
 func Staged(ctx context.Context, q storage.Querier, after int64, limit int) ([]StagedTransaction, error) {
-	var all []StagedTransaction
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var s StagedTransaction
-		err := rows.Scan(&s.Num, &s.Origin, &s.ID, &s.ReceivedMS, &s.Starts, &s.WorkBytes)
-		all = append(all, s)
-		return err
-	}, `
+	scan := func(s *StagedTransaction, rows storage.Rows) error {
+		return rows.Scan(&s.Num, &s.Origin, &s.ID, &s.ReceivedMS, &s.Starts, &s.WorkBytes)
+	}
+	return storage.List(ctx, q, scan, `
 		SELECT txn_num, origin, txn_id, received_ms, starts, length(work) FROM staged_transactions
 		WHERE txn_num > $1 AND work IS NOT NULL ORDER BY txn_num LIMIT $2`, after, int64(limit))
-	return all, err
 }
 
 // StagedWork returns the work of a transaction; nil if it is done.
@@ -123,14 +119,11 @@ func (w SuspectEvent) Rows(it *storage.Item) {
 
 // SuspectEvents returns the suspects that were seen last.
 func SuspectEvents(ctx context.Context, q storage.Querier, limit int) ([]SuspectEvent, error) {
-	var all []SuspectEvent
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var s SuspectEvent
-		err := rows.Scan(&s.Room, &s.Event, &s.Panics, &s.SeenMS)
-		all = append(all, s)
-		return err
-	}, `SELECT room_id, event_id, panics, seen_ms FROM suspect_events ORDER BY seen_ms DESC LIMIT $1`, int64(limit))
-	return all, err
+	scan := func(s *SuspectEvent, rows storage.Rows) error {
+		return rows.Scan(&s.Room, &s.Event, &s.Panics, &s.SeenMS)
+	}
+	return storage.List(ctx, q, scan, `
+		SELECT room_id, event_id, panics, seen_ms FROM suspect_events ORDER BY seen_ms DESC LIMIT $1`, int64(limit))
 }
 
 // ClearSuspect notes that an event did no harm.

@@ -15,43 +15,33 @@ type AccountDatum struct {
 	Position storage.Position
 }
 
+const accountDataColumns = `room_id, type, content, position`
+
+func (d *AccountDatum) scan(rows storage.Rows) error {
+	return rows.Scan(&d.Room, &d.Type, &d.Content, &d.Position)
+}
+
 // AccountData returns the content of one entry; room is empty for global data.
 func AccountData(ctx context.Context, q storage.Querier, user matrix.UserID, room matrix.RoomID, typ string) ([]byte, bool, error) {
-	content, found, err := storage.One[string](ctx, q, `
+	return storage.One[[]byte](ctx, q, `
 		SELECT content FROM account_data
 		WHERE user_id = $1 AND room_id = $2 AND type = $3`, user, room, typ)
-	return []byte(content), found, err
 }
 
 // AccountDataSince returns what was set in span, oldest first. After 0 it is all.
-func AccountDataSince(ctx context.Context, q storage.Querier, user matrix.UserID, span Span) ([]AccountDatum, error) {
-	return scanAccountData(ctx, q, `
-		SELECT room_id, type, content, position FROM account_data
+func AccountDataSince(ctx context.Context, q storage.Querier, user matrix.UserID, span storage.Span) ([]AccountDatum, error) {
+	return storage.List(ctx, q, (*AccountDatum).scan, `
+		SELECT `+accountDataColumns+` FROM account_data
 		WHERE user_id = $1 AND position > $2 AND position <= $3
 		ORDER BY position`, user, span.After, span.UpTo)
 }
 
 // RoomAccountData returns all of a user's account data for one room, or all global data if room is empty.
 func RoomAccountData(ctx context.Context, q storage.Querier, user matrix.UserID, room matrix.RoomID) ([]AccountDatum, error) {
-	return scanAccountData(ctx, q, `
-		SELECT room_id, type, content, position FROM account_data
+	return storage.List(ctx, q, (*AccountDatum).scan, `
+		SELECT `+accountDataColumns+` FROM account_data
 		WHERE user_id = $1 AND room_id = $2
 		ORDER BY type`, user, room)
-}
-
-func scanAccountData(ctx context.Context, q storage.Querier, sql string, args ...any) ([]AccountDatum, error) {
-	var list []AccountDatum
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var d AccountDatum
-		var content string
-		if err := rows.Scan(&d.Room, &d.Type, &content, &d.Position); err != nil {
-			return err
-		}
-		d.Content = []byte(content)
-		list = append(list, d)
-		return nil
-	}, sql, args...)
-	return list, err
 }
 
 var accountDataTable = storage.NewTable("account_data", storage.Replace, `

@@ -26,7 +26,7 @@ func streamID(p storage.Position, ordinal int) int64 {
 
 // DeviceChanges returns the changes of the first few positions of a span that have any, oldest first: all of a position or
 // none, and all of one user.
-func DeviceChanges(ctx context.Context, q storage.Querier, span Span, positions int) ([]DeviceChange, error) {
+func DeviceChanges(ctx context.Context, q storage.Querier, span storage.Span, positions int) ([]DeviceChange, error) {
 	upTo, _, err := storage.One[*storage.Position](ctx, q, `
 		SELECT MAX(position) FROM (
 			SELECT DISTINCT position FROM device_changes

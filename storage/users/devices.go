@@ -24,35 +24,19 @@ func (d *Device) scan(rows storage.Rows) error {
 
 // Devices returns the devices of user, in order of ID.
 func Devices(ctx context.Context, q storage.Querier, user matrix.UserID) ([]Device, error) {
-	return scanDevices(ctx, q, `SELECT `+deviceColumns+` FROM devices WHERE user_id = $1 ORDER BY device_id`, user)
+	return storage.List(ctx, q, (*Device).scan, `
+		SELECT `+deviceColumns+` FROM devices WHERE user_id = $1 ORDER BY device_id`, user)
 }
 
 // DeviceByID returns one device of user.
 func DeviceByID(ctx context.Context, q storage.Querier, user matrix.UserID, id matrix.DeviceID) (Device, bool, error) {
-	list, err := scanDevices(ctx, q, `
+	return storage.First(ctx, q, (*Device).scan, `
 		SELECT `+deviceColumns+` FROM devices
 		WHERE user_id = $1 AND device_id = $2`, user, id)
-	if err != nil || len(list) == 0 {
-		return Device{}, false, err
-	}
-	return list[0], true, nil
-}
-
-func scanDevices(ctx context.Context, q storage.Querier, sql string, args ...any) ([]Device, error) {
-	var list []Device
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var d Device
-		if err := d.scan(rows); err != nil {
-			return err
-		}
-		list = append(list, d)
-		return nil
-	}, sql, args...)
-	return list, err
 }
 
 // DeviceListChanges returns the users whose device lists changed in span.
-func DeviceListChanges(ctx context.Context, q storage.Querier, span Span) ([]matrix.UserID, error) {
+func DeviceListChanges(ctx context.Context, q storage.Querier, span storage.Span) ([]matrix.UserID, error) {
 	return storage.Collect[matrix.UserID](ctx, q, `
 		SELECT DISTINCT user_id FROM device_changes
 		WHERE position > $1 AND position <= $2
@@ -61,17 +45,15 @@ func DeviceListChanges(ctx context.Context, q storage.Querier, span Span) ([]mat
 
 // TokenOwner returns whose access token this is: the active user and the device.
 func TokenOwner(ctx context.Context, q storage.Querier, hash TokenHash) (matrix.Requester, bool, error) {
-	var who matrix.Requester
-	found := false
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		found = true
-		return rows.Scan(&who.Account, &who.Device, &who.Admin, &who.Guest)
-	}, `
+	scan := func(who *matrix.Requester, rows storage.Rows) error {
+		err := rows.Scan(&who.Account, &who.Device, &who.Admin, &who.Guest)
+		who.User = who.Account
+		return err
+	}
+	return storage.First(ctx, q, scan, `
 		SELECT u.user_id, t.device_id, u.admin, u.guest
 		FROM access_tokens t JOIN users u ON u.user_id = t.user_id
 		WHERE t.token_hash = $1 AND u.deactivated_ms = 0`, hash[:])
-	who.User = who.Account
-	return who, found && err == nil, err
 }
 
 var devicesTable = storage.NewTable("devices", storage.Ignore, `
@@ -147,7 +129,8 @@ func (w RenameDevice) Rows(it *storage.Item) {
 	deviceChanged(it, w.User, w.Device)
 }
 
-// RemoveDevices removes devices of a user, with their access tokens and the messages that wait for them. Those that are not there are no error.
+// RemoveDevices removes devices of a user, with their access tokens and the messages that wait for them. Those that
+// are not there are no error.
 type RemoveDevices struct {
 	User    matrix.UserID
 	Devices []matrix.DeviceID

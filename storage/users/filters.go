@@ -9,10 +9,9 @@ import (
 
 // Filter returns the content of a user's filter.
 func Filter(ctx context.Context, q storage.Querier, user matrix.UserID, id string) ([]byte, bool, error) {
-	content, found, err := storage.One[string](ctx, q, `
+	return storage.One[[]byte](ctx, q, `
 		SELECT content FROM filters
 		WHERE user_id = $1 AND filter_id = $2`, user, id)
-	return []byte(content), found, err
 }
 
 // CountFilters returns how many filters a user has.

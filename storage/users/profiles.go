@@ -16,26 +16,24 @@ const MaxProfileBytes = 64 << 10
 func Profile(ctx context.Context, q storage.Querier, user matrix.UserID) (map[string]json.RawMessage, error) {
 	fields := map[string]json.RawMessage{}
 	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var field, value string
-		if err := rows.Scan(&field, &value); err != nil {
-			return err
-		}
-		fields[field] = json.RawMessage(value)
-		return nil
+		var field string
+		var value json.RawMessage
+		err := rows.Scan(&field, &value)
+		fields[field] = value
+		return err
 	}, `SELECT field, value FROM profiles WHERE user_id = $1 AND value IS NOT NULL`, user)
 	return fields, err
 }
 
 // ProfileField returns the JSON value of one field.
 func ProfileField(ctx context.Context, q storage.Querier, user matrix.UserID, field string) ([]byte, bool, error) {
-	value, found, err := storage.One[string](ctx, q, `
+	return storage.One[[]byte](ctx, q, `
 		SELECT value FROM profiles
 		WHERE user_id = $1 AND field = $2 AND value IS NOT NULL`, user, field)
-	return []byte(value), found, err
 }
 
 // ProfileChanges returns the users whose profiles changed in span.
-func ProfileChanges(ctx context.Context, q storage.Querier, span Span) ([]matrix.UserID, error) {
+func ProfileChanges(ctx context.Context, q storage.Querier, span storage.Span) ([]matrix.UserID, error) {
 	return storage.Collect[matrix.UserID](ctx, q, `
 		SELECT DISTINCT user_id FROM profiles
 		WHERE position > $1 AND position <= $2

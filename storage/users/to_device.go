@@ -20,19 +20,16 @@ type ToDeviceMessage struct {
 	Content  []byte // a JSON object
 }
 
+func (m *ToDeviceMessage) scan(rows storage.Rows) error {
+	return rows.Scan(&m.Position, &m.Sender, &m.Type, &m.Content)
+}
+
 // ToDevice returns the messages for a device in span, oldest first, at most limit.
-func ToDevice(ctx context.Context, q storage.Querier, to Address, span Span, limit int) ([]ToDeviceMessage, error) {
-	var list []ToDeviceMessage
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var m ToDeviceMessage
-		err := rows.Scan(&m.Position, &m.Sender, &m.Type, &m.Content)
-		list = append(list, m)
-		return err
-	}, `
+func ToDevice(ctx context.Context, q storage.Querier, to Address, span storage.Span, limit int) ([]ToDeviceMessage, error) {
+	return storage.List(ctx, q, (*ToDeviceMessage).scan, `
 		SELECT position, sender, type, content FROM to_device
 		WHERE user_id = $1 AND device_id = $2 AND position > $3 AND position <= $4
 		ORDER BY position LIMIT $5`, to.User, to.Device, span.After, span.UpTo, int64(limit))
-	return list, err
 }
 
 // HasToDevice says whether any message for a device is at a position or before it.
@@ -107,9 +104,6 @@ type SendToDevice struct {
 	AtMS    int64
 }
 
-// Addressees are the users for some device of whom a message came, each once.
-type Addressees []matrix.UserID
-
 // Rows implements storage.Write.
 func (w SendToDevice) Rows(it *storage.Item) {
 	it.Insert(toDeviceKnownTable, w.Key, w.AtMS)
@@ -124,8 +118,9 @@ func (w SendToDevice) Rows(it *storage.Item) {
 	}
 }
 
-func (w SendToDevice) addressees() Addressees {
-	var list Addressees
+// addressees are the users whose devices the messages are for, each once.
+func (w SendToDevice) addressees() []matrix.UserID {
+	var list []matrix.UserID
 	seen := make(map[matrix.UserID]bool, len(w.Letters))
 	for _, l := range w.Letters {
 		if !seen[l.To.User] {
@@ -138,7 +133,7 @@ func (w SendToDevice) addressees() Addressees {
 
 // requireDevices keeps messages from waiting for a device that was removed meanwhile, where they would wait for ever.
 // One that is removed in the same group takes its messages with it.
-func (w SendToDevice) requireDevices(it *storage.Item, users Addressees) {
+func (w SendToDevice) requireDevices(it *storage.Item, users []matrix.UserID) {
 	pairs := make([]string, len(w.Letters))
 	for i, l := range w.Letters {
 		pairs[i] = string(l.To.User) + " " + string(l.To.Device) // a user ID has no spaces

@@ -24,7 +24,7 @@ func send(key int64, content string, to ...users.Address) users.SendToDevice {
 }
 
 // inbox returns the contents that wait for a device in a span.
-func (s *store) inbox(to users.Address, span users.Span, limit int) []string {
+func (s *store) inbox(to users.Address, span storage.Span, limit int) []string {
 	s.t.Helper()
 	list, err := users.ToDevice(s.ctx, s, to, span, limit)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *store) inbox(to users.Address, span users.Span, limit int) []string {
 
 func (s *store) wantInbox(what string, to users.Address, want ...string) {
 	s.t.Helper()
-	if got := s.inbox(to, users.Span{UpTo: s.Position()}, 100); !reflect.DeepEqual(got, want) {
+	if got := s.inbox(to, storage.Span{UpTo: s.Position()}, 100); !reflect.DeepEqual(got, want) {
 		s.t.Errorf("%s: %v got %q, want %q", what, to, got, want)
 	}
 }
@@ -60,16 +60,16 @@ func TestToDevice(t *testing.T) {
 		s.wantInbox("nobody", at(bob, "B"))
 		news, complete := s.Since(first-1, 10)
 		if !complete || len(news) != 2 || news[0].Kind != storage.NewsToDevice ||
-			!reflect.DeepEqual(news[0].Value, users.Addressees{alice, bob}) {
+			!reflect.DeepEqual(news[0].Value, []matrix.UserID{alice, bob}) {
 			s.t.Errorf("news: got %+v, %v, want two, the first for alice and bob", news, complete)
 		}
 		for _, c := range []struct {
-			span  users.Span
+			span  storage.Span
 			limit int
 			want  int
 		}{
-			{users.Span{After: 0, UpTo: second}, 1, 1}, {users.Span{After: first, UpTo: second}, 9, 1},
-			{users.Span{After: 0, UpTo: first}, 9, 1}, {users.Span{After: second, UpTo: second}, 9, 0},
+			{storage.Span{After: 0, UpTo: second}, 1, 1}, {storage.Span{After: first, UpTo: second}, 9, 1},
+			{storage.Span{After: 0, UpTo: first}, 9, 1}, {storage.Span{After: second, UpTo: second}, 9, 0},
 		} {
 			if got := s.inbox(at(alice, "A"), c.span, c.limit); len(got) != c.want {
 				s.t.Errorf("in %v, at most %d: got %q, want %d", c.span, c.limit, got, c.want)

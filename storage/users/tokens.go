@@ -29,33 +29,16 @@ func (t *RegistrationToken) scan(rows storage.Rows) error {
 
 // RegistrationTokenByName returns a token, valid or not.
 func RegistrationTokenByName(ctx context.Context, q storage.Querier, token string) (RegistrationToken, bool, error) {
-	list, err := scanRegistrationTokens(ctx, q, `
+	return storage.First(ctx, q, (*RegistrationToken).scan, `
 		SELECT `+registrationTokenColumns+` FROM registration_tokens WHERE token = $1`, token)
-	if err != nil || len(list) == 0 {
-		return RegistrationToken{}, false, err
-	}
-	return list[0], true, nil
 }
 
 // RegistrationTokens returns up to limit tokens that come after the given one, in order.
 func RegistrationTokens(ctx context.Context, q storage.Querier, after string, limit int) ([]RegistrationToken, error) {
-	return scanRegistrationTokens(ctx, q, `
+	return storage.List(ctx, q, (*RegistrationToken).scan, `
 		SELECT `+registrationTokenColumns+` FROM registration_tokens
 		WHERE token > $1
 		ORDER BY token LIMIT $2`, after, limit)
-}
-
-func scanRegistrationTokens(ctx context.Context, q storage.Querier, sql string, args ...any) ([]RegistrationToken, error) {
-	var list []RegistrationToken
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var t RegistrationToken
-		if err := t.scan(rows); err != nil {
-			return err
-		}
-		list = append(list, t)
-		return nil
-	}, sql, args...)
-	return list, err
 }
 
 var registrationTokensTable = storage.NewTable("registration_tokens", storage.Fail, `

@@ -4,8 +4,8 @@
 // them. No secret is stored as it is: passwords come as hashes, tokens as their SHA-256.
 //
 // What others are told of is news, with these values: an AccountDatum for account data, the name of the field for a
-// profile, the []matrix.DeviceID for a device list, the Addressees for messages to devices; nil where all of it may have
-// changed.
+// profile, the []matrix.DeviceID for a device list, the []matrix.UserID of those for some device of whom a message came;
+// nil where all of it may have changed.
 package users
 
 import (
@@ -17,9 +17,6 @@ import (
 
 // TokenHash is the SHA-256 of an access or login token.
 type TokenHash [32]byte
-
-// Span is the positions after one, up to and with another.
-type Span struct{ After, UpTo storage.Position }
 
 // User is an account of this server.
 type User struct {
@@ -41,11 +38,7 @@ func (u *User) scan(rows storage.Rows) error {
 
 // ByID returns the user, deactivated or not.
 func ByID(ctx context.Context, q storage.Querier, id matrix.UserID) (User, bool, error) {
-	list, err := scanUsers(ctx, q, `SELECT `+userColumns+` FROM users WHERE user_id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return User{}, false, err
-	}
-	return list[0], true, nil
+	return storage.First(ctx, q, (*User).scan, `SELECT `+userColumns+` FROM users WHERE user_id = $1`, id)
 }
 
 // Exists says whether the user is an account of this server, deactivated or not.
@@ -56,23 +49,10 @@ func Exists(ctx context.Context, q storage.Querier, id matrix.UserID) (bool, err
 
 // List returns up to limit users whose IDs come after the given one, in order of ID.
 func List(ctx context.Context, q storage.Querier, after matrix.UserID, limit int) ([]User, error) {
-	return scanUsers(ctx, q, `
+	return storage.List(ctx, q, (*User).scan, `
 		SELECT `+userColumns+` FROM users
 		WHERE user_id > $1
 		ORDER BY user_id LIMIT $2`, after, limit)
-}
-
-func scanUsers(ctx context.Context, q storage.Querier, sql string, args ...any) ([]User, error) {
-	var list []User
-	err := storage.Each(ctx, q, func(rows storage.Rows) error {
-		var u User
-		if err := u.scan(rows); err != nil {
-			return err
-		}
-		list = append(list, u)
-		return nil
-	}, sql, args...)
-	return list, err
 }
 
 var usersTable = storage.NewTable("users", storage.Fail, `

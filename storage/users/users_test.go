@@ -211,7 +211,7 @@ func TestDevices(t *testing.T) {
 		if got := s.devices(alice); got != "A" || s.owner(1).Device != "A" {
 			s.t.Errorf("devices: got %q, want A", got)
 		}
-		changed, err := users.DeviceListChanges(s.ctx, s, users.Span{After: start, UpTo: s.Position()})
+		changed, err := users.DeviceListChanges(s.ctx, s, storage.Span{After: start, UpTo: s.Position()})
 		if err != nil || !slices.Equal(changed, []matrix.UserID{alice}) {
 			s.t.Errorf("changes: got %v, %v, want alice", changed, err)
 		}
@@ -364,7 +364,7 @@ func TestProfiles(t *testing.T) {
 		s.refuse(set("c", strings.Repeat("1", most+1)), matrix.ProfileTooLarge)
 		s.commit(set("c", strings.Repeat("1", most)), nil)
 		s.refuse(users.SetProfileField{User: bob, Field: "a", Value: []byte(`1`)}, matrix.NotFound)
-		for span, want := range map[users.Span]int{{start, s.Position()}: 1, {0, start}: 0, {at, at}: 0} {
+		for span, want := range map[storage.Span]int{{After: start, UpTo: s.Position()}: 1, {UpTo: start}: 0, {After: at, UpTo: at}: 0} {
 			if changed, err := users.ProfileChanges(s.ctx, s, span); len(changed) != want || err != nil {
 				s.t.Errorf("changes in %v: got %v, %v, want %d", span, changed, err, want)
 			}
@@ -385,7 +385,7 @@ func TestAccountData(t *testing.T) {
 		if _, found, err := users.AccountData(s.ctx, s, bob, "", odd); found || err != nil {
 			s.t.Errorf("of bob: got %v, %v, want none", found, err)
 		}
-		for span, want := range map[users.Span]int{{0, last}: 2, {first, last}: 2, {first + 1, last}: 1, {0, last - 1}: 1} {
+		for span, want := range map[storage.Span]int{{UpTo: last}: 2, {After: first, UpTo: last}: 2, {After: first + 1, UpTo: last}: 1, {UpTo: last - 1}: 1} {
 			list, err := users.AccountDataSince(s.ctx, s, alice, span)
 			if len(list) != want || err != nil {
 				s.t.Errorf("in %v: got %d, %v, want %d", span, len(list), err, want)
