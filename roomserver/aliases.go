@@ -15,10 +15,7 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-const (
-	maxAliasServers = 100
-	maxAliasMembers = 2000 // that are looked at for their servers
-)
+const maxAliasServers = 100
 
 // ResolveAlias returns the room that an alias of this server leads to, and servers through which it may be entered: this
 // one, and some of those that are in the room, or are said to be while not all members are known here.
@@ -28,7 +25,7 @@ func (s *Server) ResolveAlias(ctx context.Context, alias matrix.RoomAlias) (matr
 	if err != nil {
 		return "", nil, err
 	}
-	joined, err := rooms.JoinedServers(ctx, s.db, a.RoomNum, maxAliasMembers)
+	joined, err := rooms.JoinedServers(ctx, s.db, a.RoomNum, maxAliasServers)
 	if err != nil {
 		return "", nil, fmt.Errorf("find the servers in %s: %w", a.Room, err)
 	}

@@ -185,7 +185,7 @@ func (s *Server) isRestricted(ctx context.Context, room rooms.Room) (bool, error
 	return restricts(room.Version, rule), err
 }
 
-// maxKnownServers bounds the members whose servers are asked for a room that this one has left.
+// maxKnownServers bounds the servers that are asked for a room that this one has left.
 const maxKnownServers = 50
 
 // livesHere says whether a room is this server's to act in: a user of ours is in it, or nobody at all, which is not known of

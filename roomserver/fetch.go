@@ -207,7 +207,7 @@ func (f *fetch) servers(ctx context.Context) []matrix.ServerName {
 	return f.peers
 }
 
-// maxPeersRead bounds the members that are read to find servers.
+// maxPeersRead bounds the servers of a room that are read to find peers.
 const maxPeersRead = 100
 
 func (f *fetch) addPeer(server matrix.ServerName) {
