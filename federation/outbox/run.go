@@ -110,15 +110,17 @@ func (o *Outbox) next(now time.Time) (orders []order, save bool, next time.Time)
 		return orders, false, next // being stored
 	}
 	at := o.state.saveAt(now)
-	switch {
-	case at.IsZero():
-	case !at.After(now):
-		w := o.state.save()
-		o.unsaved, save = &w, true
-	case next.IsZero() || at.Before(next):
-		next = at
+	if !at.IsZero() && !at.After(now) {
+		if w, due := o.state.saveDue(now); due {
+			o.unsaved = &w
+			return orders, true, next
+		}
+		at = o.state.saveAt(now)
 	}
-	return orders, save, next
+	if !at.IsZero() {
+		next = earlier(next, at)
+	}
+	return orders, false, next
 }
 
 // deliver makes and sends one transaction.

@@ -13,6 +13,9 @@ import (
 const (
 	saveDelay = time.Second // changes of that long are stored together
 	saveEvery = 10_000      // positions read, with nothing else to store
+	// restDelay is how long it is not stored that servers have got what was theirs at once. After a crash they get it again,
+	// and know it. A server that says little would else write to its disk twice for each message.
+	restDelay = time.Minute
 )
 
 // saveAt says when what has changed wants to be stored; never, if the time is zero.
@@ -23,13 +26,29 @@ func (s *state) saveAt(now time.Time) time.Time {
 	case s.position-s.storedAt >= saveEvery:
 		return now
 	}
-	return time.Time{}
+	return s.restAt
+}
+
+// saveDue is save at the time of saveAt. It is false if there turns out to be nothing but a position, which can wait.
+func (s *state) saveDue(now time.Time) (w servers.SaveOutbox, due bool) {
+	storedAt, restAt := s.storedAt, s.restAt
+	w = s.save()
+	rows := len(w.Destinations) + len(w.Lags) + len(w.Settled) + len(w.Caught) + len(w.Delivered)
+	rested := !restAt.IsZero() && !restAt.After(now)
+	if rows > 0 || rested || s.position-storedAt >= saveEvery {
+		return w, true
+	}
+	s.storedAt, s.restAt = storedAt, restAt
+	if restAt.IsZero() && s.position > storedAt {
+		s.restAt = now.Add(restDelay)
+	}
+	return w, false
 }
 
 // save returns what is to be stored, all of this moment, and takes it for stored: until it is, no other may be.
 func (s *state) save() servers.SaveOutbox {
 	w := servers.SaveOutbox{Position: s.position}
-	s.storedAt = s.position
+	s.storedAt, s.restAt = s.position, time.Time{}
 	dirty := s.dirty
 	s.dirty = map[*destination]struct{}{}
 	for _, d := range inOrder(dirty) {

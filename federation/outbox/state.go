@@ -53,6 +53,7 @@ type state struct {
 	dirty    map[*destination]struct{} // those of which something stored may be out of date
 	dirtyAt  time.Time                 // since when
 	storedAt storage.Position          // the position that is stored
+	restAt   time.Time                 // when that of now is; zero: not for itself
 }
 
 // slot says on which budget a transaction is under way.

@@ -254,6 +254,57 @@ func TestRowsAreFew(t *testing.T) {
 	}
 }
 
+// TestPositionAloneWaits: that all was delivered at once is stored a minute later, or with what else there is to store.
+func TestPositionAloneWaits(t *testing.T) {
+	s, now := fresh(), epoch
+	at := storage.Position(0)
+	say := func(verdict verdict) {
+		t.Helper()
+		at++
+		s.owe(at, a)
+		orders, _ := s.start(now)
+		for _, o := range orders {
+			s.take(o, now)
+			s.sent(o, outcome{verdict: verdict}, now)
+		}
+	}
+	due := func() bool {
+		t.Helper()
+		next := s.saveAt(now)
+		if next.IsZero() || next.After(now) {
+			return false
+		}
+		w, due := s.saveDue(now)
+		if due && w.Position != at {
+			t.Errorf("got the position %d stored, want %d", w.Position, at)
+		}
+		return due
+	}
+	for second := range 60 {
+		say(delivered)
+		now = now.Add(saveDelay)
+		if due() {
+			t.Fatalf("stored after %d seconds, though nothing is left to do", second+1)
+		}
+	}
+	if len(s.destinations) > 0 || len(s.dirty) > 0 {
+		t.Errorf("%d destinations are remembered that have all, want none", len(s.destinations))
+	}
+	now = now.Add(saveDelay)
+	if !due() || due() {
+		t.Error("want the position stored after a minute, once")
+	}
+	now = now.Add(time.Hour)
+	if due() {
+		t.Error("stored though nothing has happened")
+	}
+	say(delivered)
+	say(unreachable)
+	if now = now.Add(saveDelay); !due() {
+		t.Error("what is left to do is not stored after a second")
+	}
+}
+
 func BenchmarkNote(b *testing.B) {
 	s := fresh()
 	all := names(1000, "s")
