@@ -1,6 +1,7 @@
 package history
 
 import (
+	"container/heap"
 	"context"
 	"slices"
 	"strconv"
@@ -21,6 +22,8 @@ const (
 	maxMissingNamed   = 100  // event IDs in either list of a question
 	maxVisited        = 2000 // events that are looked at, those that are not given included
 	historyReadAtOnce = 100
+	// maxPages is how often events are read ahead. A walk that needs more leads elsewhere than to what was read.
+	maxPages = 2 * maxVisited / historyReadAtOnce
 )
 
 // backfill returns events and what came before them, newest first.
@@ -91,8 +94,10 @@ type graph struct {
 	room    rooms.Room
 	queued  map[matrix.EventID]bool
 	waiting []matrix.EventID
+	next    newestFirst                     // those that newest has read, and not returned
 	events  map[matrix.EventID]*rooms.Event // read; nil: not there
 	visited int
+	pages   int // read ahead
 }
 
 func (a *API) newGraph(room rooms.Room) *graph {
@@ -114,20 +119,17 @@ func (g *graph) newest(ctx context.Context) (*rooms.Event, error) {
 	if err := g.read(ctx, g.waiting); err != nil {
 		return nil, err
 	}
-	g.waiting = slices.DeleteFunc(g.waiting, func(id matrix.EventID) bool { return g.events[id] == nil })
-	if len(g.waiting) == 0 || g.visited == maxVisited {
-		return nil, nil
-	}
-	best := 0
-	for i, id := range g.waiting {
-		if g.events[id].Depth > g.events[g.waiting[best]].Depth {
-			best = i
+	for _, id := range g.waiting {
+		if e := g.events[id]; e != nil {
+			heap.Push(&g.next, e)
 		}
 	}
-	e := g.events[g.waiting[best]]
-	g.waiting = slices.Delete(g.waiting, best, best+1)
+	g.waiting = g.waiting[:0]
+	if len(g.next) == 0 || g.visited == maxVisited {
+		return nil, nil
+	}
 	g.visited++
-	return e, nil
+	return heap.Pop(&g.next).(*rooms.Event), nil
 }
 
 // between walks from the latest events to the earliest, breadth first, and returns what it met, oldest first.
@@ -181,9 +183,10 @@ func (g *graph) read(ctx context.Context, ids []matrix.EventID) error {
 		g.events[id] = nil
 	}
 	g.add(found)
-	if len(found) == 0 || found[0].Order == (rooms.Order{}) {
+	if len(found) == 0 || found[0].Order == (rooms.Order{}) || g.pages == maxPages {
 		return nil
 	}
+	g.pages++
 	before, err := rooms.Page(ctx, g.api.db, g.room, rooms.PageQuery{
 		From: found[0].Order, Backward: true, Limit: historyReadAtOnce,
 	})
@@ -198,4 +201,30 @@ func (g *graph) add(events []*rooms.Event) {
 			g.events[e.ID] = e
 		}
 	}
+}
+
+// newestFirst is a heap of events by their depth. The graph may have been made by somebody who wants it to be walked through
+// slowly.
+type newestFirst []*rooms.Event
+
+// Len implements heap.Interface.
+func (h newestFirst) Len() int { return len(h) }
+
+// Less implements heap.Interface.
+func (h newestFirst) Less(i, j int) bool {
+	return h[i].Depth > h[j].Depth || h[i].Depth == h[j].Depth && h[i].Num > h[j].Num
+}
+
+// Swap implements heap.Interface.
+func (h newestFirst) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface.
+func (h *newestFirst) Push(x any) { *h = append(*h, x.(*rooms.Event)) }
+
+// Pop implements heap.Interface.
+func (h *newestFirst) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	*h = (*h)[:last]
+	return e
 }
