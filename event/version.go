@@ -288,3 +288,9 @@ func set(keys ...string) map[string]bool {
 	}
 	return m
 }
+
+// Restricts says whether a join rule lets in who is in another room.
+// https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
+func (v *Version) Restricts(joinRule string) bool {
+	return joinRule == "restricted" && v.RestrictedJoins || joinRule == "knock_restricted" && v.KnockRestricted
+}

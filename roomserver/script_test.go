@@ -9,6 +9,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/roomserver/policy"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -189,7 +190,7 @@ func (s *script) EventAt(ctx context.Context, from matrix.ServerName, room rooms
 	return "", errDeaf
 }
 
-func (s *script) PolicySign(ctx context.Context, p roomserver.PolicyServer, ev *event.Event) (*event.Event, error) {
+func (s *script) PolicySign(ctx context.Context, p policy.Server, ev *event.Event) (*event.Event, error) {
 	if err := s.ask(ctx, "policy", p.Name); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
+	"github.com/myelin-chat/myelin/roomserver/owner"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -90,14 +91,14 @@ func (h *simHost) head(room rooms.Room) rooms.Head {
 // stateIDs is a stored state, by the IDs of its events.
 func (h *simHost) stateIDs(root statetree.NodeID, byNum map[int64]*rooms.Event) map[event.Key]matrix.EventID {
 	ids := make(map[event.Key]matrix.EventID)
-	err := h.life.server.trees.Walk(context.Background(), statetree.At(root), statetree.All, func(_ statetree.Key, v statetree.Value) error {
-		if ev := byNum[int64(v)]; ev != nil {
-			ids[ev.StateID()] = ev.ID
-		}
-		return nil
-	})
+	nums, err := h.life.server.StateAt(rooms.Room{}, root).KnownNumbers(context.Background())
 	if err != nil {
 		h.sim.failf("%s cannot read a state: %v", h, err)
+	}
+	for _, num := range nums {
+		if ev := byNum[num]; ev != nil {
+			ids[ev.StateID()] = ev.ID
+		}
 	}
 	return ids
 }
@@ -162,7 +163,7 @@ func (h *simHost) checkSize(room rooms.Room, events, extremities int) {
 	if h.sim.must(err); nodes > int64(maxNodesAnEvent*events+50) {
 		h.sim.failf("%s stores %d nodes of states for %d events", h, nodes, events)
 	}
-	if extremities > maxExtremities {
+	if extremities > owner.MaxExtremities {
 		h.sim.failf("%s has %d forward extremities", h, extremities)
 	}
 }
@@ -307,7 +308,7 @@ func (h *simHost) checkExtremities(room rooms.Room, all []*rooms.Event) {
 	tips := h.head(room).Extremities
 	for _, ev := range all {
 		isTip := slices.Contains(tips, ev.Num)
-		if ev.Kind == rooms.Live && len(tips) < maxExtremities && isTip == followed[ev.ID] && (isTip || !perhaps[ev.ID]) {
+		if ev.Kind == rooms.Live && len(tips) < owner.MaxExtremities && isTip == followed[ev.ID] && (isTip || !perhaps[ev.ID]) {
 			h.sim.failf("%s has %s as a forward extremity: %v; it is followed: %v", h, h.describe(ev), isTip, followed[ev.ID])
 		}
 	}
@@ -351,16 +352,14 @@ func (h *simHost) checkAcked() {
 // checkRest: nothing is held by a host that has nothing to do.
 func (h *simHost) checkRest() {
 	s := h.life.server
-	if len(s.inbox.rooms) > 0 || s.inbox.bytes != 0 {
-		h.sim.failf("%s still counts %d rooms and %d bytes as waiting", h, len(s.inbox.rooms), s.inbox.bytes)
+	if waiting, bytes := s.Waiting(); waiting > 0 || bytes != 0 {
+		h.sim.failf("%s still counts %d rooms and %d bytes as waiting", h, waiting, bytes)
 	}
-	if len(s.txns.flying) > 0 {
-		h.sim.failf("%s has %d transactions in flight", h, len(s.txns.flying))
+	if n := s.InFlight(); n > 0 {
+		h.sim.failf("%s has %d transactions in flight", h, n)
 	}
-	for id, o := range s.owners {
-		if !o.flights.idle() || len(o.flights.events) > 0 || o.waiting.Load() != 0 || o.fenced {
-			h.sim.failf("%s is not done with %s: %d events in flight, fenced %v", h, id, len(o.flights.events), o.fenced)
-		}
+	if id := s.owners.Unfinished(); id != "" {
+		h.sim.failf("%s is not done with %s", h, id)
 	}
 }
 

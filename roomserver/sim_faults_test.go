@@ -26,7 +26,7 @@ type simEdit struct {
 }
 
 var simFaultTable = []simFault{
-	{"accept a rejected event", []simEdit{{"roomserver/arrive.go",
+	{"accept a rejected event", []simEdit{{"roomserver/owner/arrive.go",
 		"\tif why != nil {\n\t\tin.kind, in.order = rooms.Rejected",
 		"\tif why != nil && !FAULT {\n\t\tin.kind, in.order = rooms.Rejected"}}},
 	{"skip the power check", forgive},
@@ -38,48 +38,48 @@ var simFaultTable = []simFault{
 		{"event/stateres/v1.go",
 			"return cmp.Or(cmp.Compare(a.ev.Depth, b.ev.Depth),",
 			"return cmp.Or(flip(FAULT)*cmp.Compare(a.ev.Depth, b.ev.Depth),"}}},
-	{"lose an extremity", []simEdit{{"roomserver/extremities.go",
+	{"lose an extremity", []simEdit{{"roomserver/owner/extremities.go",
 		"\tkept = append(kept, ev)\n",
 		"\tif kept = append(kept, ev); FAULT && len(kept) > 1 {\n\t\tkept = kept[1:]\n\t}\n"}}},
-	{"answer before the commit", []simEdit{{"roomserver/owner.go",
+	{"answer before the commit", []simEdit{{"roomserver/owner/owner.go",
 		"\to.tip, o.last = &next, fl\n",
 		"\to.tip, o.last = &next, fl\n\tif FAULT {\n\t\tclose(fl.done)\n\t}\n"},
-		{"roomserver/owner.go",
+		{"roomserver/owner/owner.go",
 			"\t\tfl.first, fl.err = first, err\n\t\tclose(fl.done)\n",
 			"\t\tif FAULT {\n\t\t\treturn\n\t\t}\n\t\tfl.first, fl.err = first, err\n\t\tclose(fl.done)\n"}}},
-	{"forget to store the state before", []simEdit{{"roomserver/state_before.go",
+	{"forget to store the state before", []simEdit{{"roomserver/owner/state_before.go",
 		"\tst.nodes = append(st.nodes, nodes...)\n\treturn merged, err",
 		"\tif !FAULT {\n\t\tst.nodes = append(st.nodes, nodes...)\n\t}\n\treturn merged, err"}}},
-	{"apply a soft-failed event to the state", []simEdit{{"roomserver/step.go",
+	{"apply a soft-failed event to the state", []simEdit{{"roomserver/owner/step.go",
 		"\tif in.kind == rooms.Live {\n\t\tif err := st.moveCurrent",
 		"\tif in.kind == rooms.Live || FAULT && in.kind == rooms.SoftFailed {\n\t\tif FAULT && in.kind == rooms.SoftFailed {\n\t\t\tst.tip.state = now.with\n\t\t} else if err := st.moveCurrent"}}},
-	{"take a soft-failed event for a good one", []simEdit{{"roomserver/arrive.go",
+	{"take a soft-failed event for a good one", []simEdit{{"roomserver/owner/arrive.go",
 		"\tif why != nil {\n\t\tin.kind = rooms.SoftFailed\n",
 		"\tif why != nil && !FAULT {\n\t\tin.kind = rooms.SoftFailed\n"}}},
-	{"drop a missing prev event", []simEdit{{"roomserver/arrive.go",
+	{"drop a missing prev event", []simEdit{{"roomserver/owner/arrive.go",
 		"\t\tif prev == nil || prev.StateUnknown {\n\t\t\treturn nil, fmt.Errorf(\"%w: prev event %s\"",
 		"\t\tif (prev == nil || prev.StateUnknown) && FAULT && len(prevs) > 0 {\n\t\t\tcontinue\n\t\t}\n\t\tif prev == nil || prev.StateUnknown {\n\t\t\treturn nil, fmt.Errorf(\"%w: prev event %s\""}}},
-	{"treat duplicates as new", []simEdit{{"roomserver/arrive.go",
+	{"treat duplicates as new", []simEdit{{"roomserver/owner/arrive.go",
 		"\tif had := in.stored; had != nil {\n",
 		"\tif had := in.stored; had != nil && FAULT && had.Kind == rooms.Live {\n\t\tin.stored = nil\n\t} else if had != nil {\n"}}},
 }
 
 // forgive are the edits for rules that have no effect; simFaultCode knows which.
 var forgive = []simEdit{
-	{"roomserver/arrive.go",
+	{"roomserver/owner/arrive.go",
 		"return auth.CheckWith(ev, st.createdBy(authState{selected: in.auth, create: st.tip.create}), st.tip.levels)",
 		"return simForgive(ev, st.createdBy(authState{selected: in.auth, create: st.tip.create}), st.tip.levels)"},
-	{"roomserver/arrive.go",
+	{"roomserver/owner/arrive.go",
 		"return auth.CheckWith(ev, st.createdBy(known), st.tip.levels), nil",
 		"return simForgive(ev, st.createdBy(known), st.tip.levels), nil"},
-	{"roomserver/step.go",
+	{"roomserver/owner/step.go",
 		"return auth.CheckWith(ev, known.state, st.tip.levels)",
 		"return simForgive(ev, known.state, st.tip.levels)"},
 }
 
 // simFaultCode is added to the packages that have faults.
 var simFaultCode = map[string]string{
-	"roomserver": `package roomserver
+	"roomserver/owner": `package owner
 
 import (
 	"errors"

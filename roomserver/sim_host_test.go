@@ -3,6 +3,7 @@ package roomserver
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -373,4 +374,11 @@ func (h *simHost) all(room rooms.Room) []*rooms.Event {
 	events, err := rooms.EventsByNumber(ctx, h.life.db, room, nums)
 	h.sim.must(err)
 	return events
+}
+
+// nobody has a profile.
+type nobody struct{}
+
+func (nobody) Profile(context.Context, matrix.UserID) (map[string]json.RawMessage, error) {
+	return nil, nil
 }

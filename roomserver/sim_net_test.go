@@ -7,6 +7,8 @@ import (
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/policy"
+	"github.com/myelin-chat/myelin/roomserver/receive"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -67,7 +69,7 @@ func (l *simLife) call(ctx context.Context, to matrix.ServerName, what string, s
 // wanted to know is asked for no longer, or of others.
 func (sim *simulation) giveUp(c *simCall) {
 	if sim.chance(50) {
-		c.from.host.nowMS += fetchTimeout.Milliseconds()
+		c.from.host.nowMS += receive.FetchTimeout.Milliseconds()
 	}
 	if !c.from.dead {
 		sim.finish(c, nil, errLost)
@@ -194,7 +196,7 @@ func (r simRemote) StateIDs(ctx context.Context, from matrix.ServerName, room ro
 			answer, err = h.lieState(r.life.host, room, answer, err)
 		}
 		h.sim.fool(r.life.host, h, room.ID)
-		return StateIDs{idsOf(answer.State), idsOf(answer.Auth)}, err
+		return StateIDs{State: simIDs(answer.State), Auth: simIDs(answer.Auth)}, err
 	})
 }
 
@@ -237,11 +239,19 @@ func (r simRemote) Backfill(ctx context.Context, from matrix.ServerName, history
 }
 
 // PolicySign is not asked for: no room here names a policy server.
-func (simRemote) PolicySign(context.Context, PolicyServer, *event.Event) (*event.Event, error) {
-	return nil, errAlone
+func (simRemote) PolicySign(ctx context.Context, p policy.Server, ev *event.Event) (*event.Event, error) {
+	return receive.Alone{}.PolicySign(ctx, p, ev)
 }
 
 // EventAt is asked by who reads, and nobody reads by time here.
-func (simRemote) EventAt(context.Context, matrix.ServerName, rooms.Room, rooms.Moment) (matrix.EventID, error) {
-	return "", errAlone
+func (simRemote) EventAt(ctx context.Context, from matrix.ServerName, room rooms.Room, m rooms.Moment) (matrix.EventID, error) {
+	return receive.Alone{}.EventAt(ctx, from, room, m)
+}
+
+func simIDs(events []*event.Event) []matrix.EventID {
+	ids := make([]matrix.EventID, len(events))
+	for i, ev := range events {
+		ids[i] = ev.ID
+	}
+	return ids
 }

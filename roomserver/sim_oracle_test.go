@@ -132,7 +132,7 @@ func (t *simTruth) allowed(ev *event.Event, cited []*event.Event, before oracle.
 	}
 	byCited := auth.StateOf(cited...)
 	err := auth.Check(ev, func(key event.Key) *event.Event {
-		if key == createKey && !t.room.Version.CreateInAuthEvents {
+		if key == event.CreateKey && !t.room.Version.CreateInAuthEvents {
 			return t.room.Create
 		}
 		return byCited(key)

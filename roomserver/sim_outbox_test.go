@@ -8,6 +8,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/stateres/oracle"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/owner"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -191,7 +192,7 @@ func (h *simHost) checkSender(id matrix.RoomID, ev *event.Event, since storage.P
 	}
 	room, _ := h.room(id)
 	came := slices.DeleteFunc(h.all(room), func(other *rooms.Event) bool { return other.Position <= since })
-	if len(came) > maxLooks {
+	if len(came) > owner.MaxLooks {
 		return
 	}
 	t := h.sim.truth(id, h.sim.everything())
@@ -200,7 +201,7 @@ func (h *simHost) checkSender(id matrix.RoomID, ev *event.Event, since storage.P
 		states = append(states, t.after[tip])
 	}
 	is := func(s oracle.State) bool {
-		m := s[memberKey(ev.Sender)]
+		m := s[event.MemberKey(ev.Sender)]
 		return m != nil && m.Membership() == event.Join
 	}
 	if !is(t.merge(states)) && !is(t.merge(append(states, t.before[ev.ID]))) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/owner"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -189,8 +190,8 @@ func (sim *simulation) say(h *simHost, room matrix.RoomID, by matrix.UserID, key
 			h.doomed = append(h.doomed, text)
 		}
 		sim.try(h, func(ctx context.Context, s *Server) (matrix.EventID, error) {
-			return "", s.do(ctx, room, func(ctx context.Context, st *step) error {
-				_, err := st.add(ctx, draft{typ: "m.room.message", sender: by, content: fmt.Appendf(nil, `{"body":%q}`, text), txn: sentAs{key: key}})
+			return "", s.owners.Do(ctx, room, func(ctx context.Context, st *owner.Step) error {
+				_, err := st.Add(ctx, owner.Draft{Type: "m.room.message", Sender: by, Content: fmt.Appendf(nil, `{"body":%q}`, text), Txn: owner.SentAs{Key: key}})
 				return err
 			})
 		}, func(_ matrix.EventID, err error) { h.taken = h.taken || err == nil })
@@ -232,7 +233,7 @@ func (sim *simulation) repeatSaid(h *simHost) {
 // setLevels gives somebody another power level.
 func (sim *simulation) setLevels(h *simHost, room matrix.RoomID, by matrix.UserID) {
 	state, _ := h.state(room)
-	now, err := state.Event(context.Background(), powerKey)
+	now, err := state.Event(context.Background(), event.PowerLevelsKey)
 	if sim.must(err); now == nil {
 		return
 	}

@@ -303,7 +303,7 @@ func (l *simLife) inviteTo(ctx context.Context, other *simHost, by matrix.Reques
 	}
 	var told []json.RawMessage
 	for _, ev := range draft.State {
-		told = append(told, appendStripped(nil, ev))
+		told = append(told, ev.AppendStripped(nil))
 	}
 	signed, err := l.call(ctx, other.name, "invite", func(to *simHost, reply func(any, error)) {
 		if to.life.fetching[in.Room] {

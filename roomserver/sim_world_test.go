@@ -15,6 +15,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/roomserver/owner"
 	"github.com/myelin-chat/myelin/storage"
 )
 
@@ -299,8 +300,8 @@ func (sim *simulation) commit(h *simHost) {
 func (sim *simulation) sweep(h *simHost) {
 	if h.life != nil && !h.life.busy() {
 		sim.tracef("%s unloads its rooms", h)
-		h.nowMS += 2 * idleAfter.Milliseconds()
-		h.life.server.sweep(h.now())
+		h.nowMS += 2 * owner.IdleAfter.Milliseconds()
+		h.life.server.owners.Sweep(h.now())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/myelin-chat/myelin/federation/remote"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/roomserver/policy"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -67,7 +68,7 @@ func (r Rooms) Backfill(ctx context.Context, from matrix.ServerName, h roomserve
 }
 
 // PolicySign implements roomserver.Remote.
-func (r Rooms) PolicySign(ctx context.Context, p roomserver.PolicyServer, ev *event.Event) (*event.Event, error) {
+func (r Rooms) PolicySign(ctx context.Context, p policy.Server, ev *event.Event) (*event.Event, error) {
 	signed, err := r.ask.PolicySign(ctx, remote.PolicyServer{Name: p.Name, Key: p.Key}, ev)
 	return signed, remote.ExplainPolicy(p.Name, err)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/outbound/outboundtest"
 	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/roomserver/policy"
 	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
@@ -179,16 +180,16 @@ func TestVerifyObject(t *testing.T) {
 func TestPolicySign(t *testing.T) {
 	v, _ := event.VersionOf("11")
 	ev, _ := peerEvents(t, v)
-	policy, err := signing.NewKey(remote.PolicyKey, bytes.Repeat([]byte{5}, 32))
+	signer, err := signing.NewKey(remote.PolicyKey, bytes.Repeat([]byte{5}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := ev.Sign(peer, policy)
+	signed, err := ev.Sign(peer, signer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature, _ := canonical.String(canonical.Get(signed.JSON, "signatures", string(peer), string(policy.ID())))
-	good := fmt.Sprintf(`{%q:{%q:%q}}`, peer, policy.ID(), signature)
+	signature, _ := canonical.String(canonical.Get(signed.JSON, "signatures", string(peer), string(signer.ID())))
+	good := fmt.Sprintf(`{%q:{%q:%q}}`, peer, signer.ID(), signature)
 	var status int
 	var answer string
 	ask, _ := newRemote(t, func(rw http.ResponseWriter, _ *http.Request) {
@@ -210,9 +211,9 @@ func TestPolicySign(t *testing.T) {
 		{500, `{"errcode":"M_FORBIDDEN","error":"x"}`, 502, "peer.example could not do it: x"},
 	} {
 		status, answer = c.status, c.answer
-		got, err := ask.PolicySign(t.Context(), roomserver.PolicyServer{Name: peer, Key: policy.Public()}, ev)
+		got, err := ask.PolicySign(t.Context(), policy.Server{Name: peer, Key: signer.Public()}, ev)
 		if c.want == 0 {
-			if err != nil || got.ID != ev.ID || event.VerifySignature(got, peer, policy.ID(), policy.Public()) != nil {
+			if err != nil || got.ID != ev.ID || event.VerifySignature(got, peer, signer.ID(), signer.Public()) != nil {
 				t.Errorf("%s: got %v, %v, want the event signed", c.answer, got, err)
 			}
 			continue

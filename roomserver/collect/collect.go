@@ -22,8 +22,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/owner"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -31,31 +31,10 @@ import (
 // Wait is how long the notes on a room stand before its nodes are looked at again and deleted.
 const Wait = time.Hour
 
-// ErrDisturbed says that the owner of a room has named a noted node, or that it is not the same owner any more. What is
-// noted is looked at again another time.
-var ErrDisturbed = errors.New("collect: the room has moved on under the look")
-
-// Owners are the owners of rooms.
-type Owners interface {
-	// Unnamed says whether there are stored nodes of a room which something that is under way is yet to name.
-	Unnamed(roomNum int64) bool
-	// Watch has the owner of a room watch for noted nodes, which ascend, and returns the roots that it stands on. When it
-	// returns, all that was built before is committed or has failed.
-	Watch(ctx context.Context, room rooms.Room, noted []statetree.NodeID) (w Watch, held []statetree.NodeID, err error)
-}
-
-// A Watch is kept by the owner of a room.
-type Watch interface {
-	// Delete deletes some of the noted nodes, with their notes. It returns ErrDisturbed, and deletes nothing, if the room has
-	// named a noted one since the watch began.
-	Delete(ctx context.Context, nodes []statetree.NodeID) error
-}
-
 // Settings are the parts of a Collector. All are required.
 type Settings struct {
 	DB     *storage.DB
-	Hasher statetree.Hasher
-	Owners Owners
+	Owners *owner.Owners
 	Now    func() time.Time
 	Log    *slog.Logger
 }
@@ -70,6 +49,25 @@ type Collector struct {
 // New returns a Collector.
 func New(s Settings) *Collector {
 	return &Collector{Settings: s, maxNodes: 1 << 20, maxSeen: 1 << 18}
+}
+
+// lookEvery is how often Run looks for state nodes that are not needed.
+const lookEvery = 10 * time.Minute
+
+// Run collects state nodes until ctx ends.
+func (c *Collector) Run(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := c.Look(ctx); err != nil && ctx.Err() == nil {
+			c.Log.ErrorContext(ctx, "state nodes cannot be collected", "error", err)
+		}
+	}
 }
 
 // Look looks once at each room about which there are doubts. Of one that was not looked at it notes the nodes that nothing
@@ -106,7 +104,7 @@ func (c *Collector) lookAt(ctx context.Context, d rooms.Doubted) (err error) {
 		return nil
 	}
 	err = l.sweep(ctx)
-	if errors.Is(err, ErrDisturbed) {
+	if errors.Is(err, owner.ErrDisturbed) {
 		c.Log.InfoContext(ctx, "state nodes are collected later", "room", room.ID, "why", err)
 		return nil
 	}

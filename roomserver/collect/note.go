@@ -134,7 +134,7 @@ func (w *walk) children(ctx context.Context, nodes []statetree.NodeID) ([]statet
 	found := 0
 	err := rooms.StateNodes(ctx, w.DB, nodes, func(id statetree.NodeID, data []byte) error {
 		found++
-		children, err := w.Hasher.Children(id, data)
+		children, err := w.Owners.Hasher().Children(id, data)
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func (l *look) markNamed(ctx context.Context, noted *nodeSet) error {
 		if in, marked := noted.has(id); in && !marked {
 			return nil
 		}
-		children, err := l.Hasher.Children(id, data)
+		children, err := l.Owners.Hasher().Children(id, data)
 		for _, child := range children {
 			if noted.mark(child) && child > id {
 				return fmt.Errorf("%w: %d names %d", errOrder, id, child)

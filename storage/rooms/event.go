@@ -6,6 +6,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/storage"
 )
 
@@ -64,6 +65,28 @@ func (e *Event) At(p storage.Position) *Event {
 	placed := *e
 	placed.Position, placed.Order = p, Order{Anchor: p}
 	return &placed
+}
+
+// Plain is the event without its place; nil for nil.
+func (e *Event) Plain() *event.Event {
+	if e == nil {
+		return nil
+	}
+	return e.Event
+}
+
+// Text is a text in the content, under a path of names; empty if there is no text, or for nil.
+func (e *Event) Text(path ...string) string {
+	if e == nil {
+		return ""
+	}
+	text, _ := canonical.String(canonical.Get(e.Content, path...))
+	return text
+}
+
+// HasNoPlace says whether the event is stored, but still wants its place in the room.
+func (e *Event) HasNoPlace() bool {
+	return e.Kind == Outlier || e.Kind == Aside || e.StateUnknown
 }
 
 // Texts returns the JSON of events, as they were signed.

@@ -1,0 +1,134 @@
+package owner
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/roomserver/committed"
+	"github.com/myelin-chat/myelin/roomserver/policy"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// Settings are the parts that Owners are made of.
+type Settings struct {
+	DB         *storage.DB
+	ServerName matrix.ServerName
+	Key        signing.Key // of the events that are made here
+	Now        func() time.Time
+	Log        *slog.Logger
+
+	// PolicySign asks the policy server of a room for its signature of an event, as NewPolicyServers says.
+	PolicySign func(context.Context, policy.Server, *event.Event) (*event.Event, error)
+}
+
+// Owners are the owners of all rooms that are in use.
+type Owners struct {
+	*committed.Rooms
+	db       *storage.DB
+	name     matrix.ServerName
+	key      signing.Key
+	now      func() time.Time
+	log      *slog.Logger
+	cache    *committed.Cache
+	partials *committed.Partials
+	policies *policy.Servers
+
+	generations atomic.Int64 // of owners: never one twice
+	unnamed     unnamed
+
+	mu     sync.Mutex
+	loaded map[matrix.RoomID]*owner
+}
+
+// New makes Owners. They work at once; Run tidies up after them.
+func New(s Settings) *Owners {
+	o := &Owners{
+		db: s.DB, name: s.ServerName, key: s.Key, now: s.Now, log: s.Log,
+		cache: committed.NewCache(s.DB), partials: committed.NewPartials(),
+		policies: policy.New(s.ServerName, s.Now, s.PolicySign),
+		loaded:   make(map[matrix.RoomID]*owner),
+	}
+	o.Rooms = committed.NewRooms(o.cache, o.partials, s.ServerName, o.committedRoot)
+	return o
+}
+
+// PartialBegun receives when another room has become partial, for its members to be fetched.
+func (s *Owners) PartialBegun() <-chan struct{} { return s.partials.Begun }
+
+// sweepEvery is how often Run looks for idle rooms.
+const sweepEvery = time.Minute
+
+// Run unloads idle rooms until ctx ends.
+func (s *Owners) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.Sweep(s.now())
+		}
+	}
+}
+
+// Sweep unloads the owners that were idle for a while, and the fenced ones, which are loaded afresh
+// when they are next wanted.
+func (s *Owners) Sweep(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idle := IdleAfter
+	if len(s.loaded) > maxOwners {
+		idle = idleAtMost
+	}
+	var graphs int64
+	for id, o := range s.loaded {
+		if !o.mu.TryLock() {
+			continue
+		}
+		if graphs += o.graph.bytes(); graphs > maxGraphsBytes {
+			graphs -= o.graph.bytes()
+			o.graph.forget()
+		}
+		if o.flights.idle() && (o.fenced || now.Sub(o.used) >= idle) {
+			o.gone = true
+			delete(s.loaded, id)
+		}
+		o.mu.Unlock()
+	}
+}
+
+// committedRoot returns the committed state of a room that is loaded.
+func (s *Owners) committedRoot(id matrix.RoomID) (statetree.NodeID, bool) {
+	s.mu.Lock()
+	o := s.loaded[id]
+	s.mu.Unlock()
+	if o == nil {
+		return 0, false
+	}
+	o.flights.mu.Lock()
+	defer o.flights.mu.Unlock()
+	if o.flights.committed == nil {
+		return 0, false
+	}
+	return o.flights.committed.state.Root(), true
+}
+
+// Unfinished returns a room of which work is not done, or that is fenced off; empty if there is none.
+func (s *Owners) Unfinished() matrix.RoomID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, o := range s.loaded {
+		if o.waiting.Load() != 0 || !o.flights.idle() || len(o.flights.all()) > 0 || o.fenced {
+			return id
+		}
+	}
+	return ""
+}

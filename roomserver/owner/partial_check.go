@@ -1,0 +1,250 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// MakeWhole makes a partial room of which the members have become known a room like others. What was accepted, or not,
+// while they were unknown is checked again.
+func (s *Owners) MakeWhole(ctx context.Context, room rooms.Room) error {
+	join, _, err := rooms.PartialOf(ctx, s.db, room.Num)
+	if err != nil {
+		return fmt.Errorf("find the join of %s: %w", room.ID, err)
+	}
+	nums, err := rooms.PartialEvents(ctx, s.db, room.Num)
+	if err != nil {
+		return fmt.Errorf("find the events of %s to check again: %w", room.ID, err)
+	}
+	if _, err := s.Events(ctx, room, nums); err != nil { // for the owner to find them in memory
+		return err
+	}
+	err = s.Do(ctx, room.ID, func(ctx context.Context, st *Step) error { return st.makeWhole(ctx, join) })
+	if err == nil {
+		s.partials.End(room.Num)
+	}
+	return err
+}
+
+// makeWhole goes through the room once more from the join on, as if the events came only now, and then tells how the
+// current state differs from what it was. The join is as it is stored now, with its members: the owner has it as it was when
+// the room was loaded.
+func (st *Step) makeWhole(ctx context.Context, join rooms.PartialJoin) error {
+	was := st.tip
+	if was.partial == nil || was.partial.Hole != join.Hole {
+		return nil
+	}
+	p := &partial{PartialJoin: join, listed: was.partial.listed}
+	was.partial = p
+	events, err := st.eventsOf(ctx, append([]int64{p.Join}, p.listed.inOrder()...))
+	if err != nil {
+		return err
+	}
+	st.uncommittedByID()
+	begin := st.place(events[0])
+	st.tip.partial, st.tip.extremities, st.tip.depth = nil, []placed{begin}, begin.Depth
+	if err := st.standOn(ctx, begin.with); err != nil {
+		return err
+	}
+	for _, ev := range byGraph(events[1:]) {
+		if err := st.checkAgain(ctx, ev); err != nil {
+			return fmt.Errorf("check %s again: %w", ev.ID, err)
+		}
+	}
+	whole, nodes, err := st.owners.cache.Trees.Whole(ctx, st.tip.state)
+	if err != nil {
+		return fmt.Errorf("make the state of %s whole: %w", st.room.ID, err)
+	}
+	st.nodes = append(st.nodes, nodes...)
+	if err := st.standOn(ctx, whole); err != nil {
+		return err
+	}
+	if len(st.events) > 0 && st.graph != nil {
+		st.graph.forget()
+	}
+	for i := range st.events {
+		st.events[i].StateAfter = was.state.Root() // until all is told at once
+	}
+	return st.tellWhole(ctx, was)
+}
+
+// byGraph returns events, none before one that it follows or that authorises it.
+func byGraph(events []*rooms.Event) []*rooms.Event {
+	plain := make([]*event.Event, len(events))
+	full := make(map[*event.Event]*rooms.Event, len(events))
+	for i, ev := range events {
+		plain[i], full[ev.Event] = ev.Event, ev
+	}
+	for i, ev := range InOrder(plain) {
+		events[i] = full[ev]
+	}
+	return events
+}
+
+// standOn makes a state the current one, without telling anybody.
+func (st *Step) standOn(ctx context.Context, tree statetree.Tree) error {
+	kept, err := st.knownIn(ctx, tree, keptKeys)
+	if err != nil {
+		return err
+	}
+	st.tip.state = tree
+	st.tip.keepAll(st.room.Version, kept)
+	return nil
+}
+
+// checkAgain takes an event through the stations once more. One that stays what it was is not stored again.
+func (st *Step) checkAgain(ctx context.Context, ev *rooms.Event) error {
+	had := st.place(ev)
+	in, why, err := st.judgeAgain(ctx, ev)
+	if errors.Is(err, errLacking) {
+		return st.advance(ctx, had, had.before) // it stands on a state that was told for it
+	}
+	if err != nil {
+		return err
+	}
+	same, err := st.owners.cache.Trees.Equal(ctx, in.before, had.before)
+	if err != nil {
+		return fmt.Errorf("compare states of %s: %w", st.room.ID, err)
+	}
+	redacts, err := st.hasWaited(ctx, ev)
+	if err != nil {
+		return err
+	}
+	if same && in.kind == ev.Kind && !redacts {
+		return st.advance(ctx, had, in.before)
+	}
+	if in.kind != ev.Kind {
+		st.owners.log.InfoContext(ctx, "event judged anew", "room", st.room.ID, "event", ev.ID, "was", ev.Kind, "is", in.kind, "why", why)
+	}
+	now, err := st.storeAgain(ctx, ev, in)
+	if err != nil {
+		return err
+	}
+	return st.advance(ctx, now, in.before)
+}
+
+// judgeAgain finds the state before an event and what the event is by it.
+func (st *Step) judgeAgain(ctx context.Context, ev *rooms.Event) (in arrival, why, err error) {
+	in = arrival{event: ev.Event, stored: ev, kind: rooms.Live}
+	prevs, err := st.prevEvents(ctx, ev.Event)
+	if err != nil {
+		return in, nil, err
+	}
+	if in.before, err = st.stateAfterAll(ctx, prevs); err != nil {
+		return in, nil, err
+	}
+	if in.auth, err = st.authEvents(ctx, ev.Event); err != nil {
+		return in, nil, err
+	}
+	if why = st.check(in); why == nil {
+		why, err = st.allowedIn(ctx, ev.Event, in.before)
+	}
+	var rejection *auth.Rejection
+	switch {
+	case err != nil:
+		return in, nil, err
+	case errors.As(why, &rejection):
+		in.kind = rooms.Rejected
+	case !st.owners.IsLocal(ev.Sender):
+		if why, err = st.softFails(ctx, ev.Event, in.before); why == nil && err == nil {
+			why, err = st.stillUnwanted(ctx, ev)
+		}
+		if why != nil {
+			in.kind = rooms.SoftFailed
+		}
+	}
+	return in, why, err
+}
+
+// storeAgain stores what an event has become. One that was not shown and now is, is news.
+func (st *Step) storeAgain(ctx context.Context, ev *rooms.Event, in arrival) (placed, error) {
+	if in.kind == rooms.Live && ev.Kind != rooms.Live {
+		if err := st.findGaps(ctx, &in, true); err != nil {
+			return placed{}, err
+		}
+	}
+	added := st.newEvent(in)
+	added.Again = in.kind != rooms.Live || ev.Kind == rooms.Live
+	added.Relayed = ev.Relayed
+	if in.kind == rooms.Live {
+		added.Position, added.Order = ev.Position, ev.Order
+	}
+	with, err := st.stateWith(ctx, &added, in)
+	if err != nil {
+		return placed{}, err
+	}
+	added.StateBefore, added.StateWith = in.before.Root(), with.Root()
+	if err := st.redact(ctx, &added, in); err != nil {
+		return placed{}, err
+	}
+	now := placed{Event: added.Event, before: in.before, with: with, accepted: added.Accepted, auth: added.Auth, lacks: in.lacks, late: in.late}
+	st.fresh[added.Num], st.byID[added.ID] = now, added.Event
+	st.events = append(st.events, added)
+	return now, nil
+}
+
+// advance follows a live event with the forward extremities and the current state. Before is the state before it as it is
+// known under its present name.
+func (st *Step) advance(ctx context.Context, now placed, before statetree.Tree) error {
+	if now.Kind != rooms.Live {
+		return nil
+	}
+	inRow := before.Root() == st.tip.state.Root() && st.tip.isCoveredBy(now.PrevEvents)
+	st.tip.replaceExtremities(now)
+	if inRow && !now.IsState() {
+		return nil
+	}
+	next := now.with
+	if !inRow {
+		resolved, nodes, err := st.resolve(ctx, st.tip.states())
+		if err != nil {
+			return err
+		}
+		next = resolved
+		st.nodes = append(st.nodes, nodes...)
+	}
+	return st.standOn(ctx, next)
+}
+
+// tellWhole ends the partial time with how the current state differs from the one before.
+func (st *Step) tellWhole(ctx context.Context, was tip) error {
+	p := was.partial
+	move := &rooms.Move{RoomNum: st.room.Num, Room: st.room.ID, Root: st.tip.state.Root(), Again: true}
+	if err := st.takeEffects(ctx, was.state, st.tip.state, &move.Members); err != nil {
+		return err
+	}
+	st.tip.joined, st.tip.invited = p.Joined, p.Invited
+	err := st.eachChange(ctx, statetree.At(p.Members), st.tip.state, func(before, now *rooms.Event) {
+		if now != nil && now.Type == event.TypeMember || now == nil && before.Type == event.TypeMember {
+			st.tip.count(membership(before), membership(now))
+		}
+	})
+	st.whole = &rooms.EndOfPartial{Hole: p.Hole, Move: move}
+	return err
+}
+
+// GiveUp ends the partial time of a room that this server is no longer in. The members of that time stay unknown.
+func (s *Owners) GiveUp(ctx context.Context, room rooms.Room) error {
+	err := s.Do(ctx, room.ID, func(_ context.Context, st *Step) error {
+		st.abandonPartial()
+		return nil
+	})
+	if err == nil {
+		s.partials.End(room.Num)
+	}
+	return err
+}
+
+// abandonPartial ends the partial time of a room without its members.
+func (st *Step) abandonPartial() {
+	if p := st.tip.partial; p != nil {
+		st.whole = &rooms.EndOfPartial{Hole: p.Hole, At: st.owners.db.Position()}
+		st.tip.partial = nil
+	}
+}

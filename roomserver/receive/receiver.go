@@ -1,0 +1,73 @@
+package receive
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/roomserver/owner"
+	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// Settings are the parts that a Receiver is made of.
+type Settings struct {
+	Owners *owner.Owners
+	DB     *storage.DB
+	Key    signing.Key // of the events that are made here
+	Remote Remote      // nil: this server reaches no others
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// A Receiver takes what other servers send, and fetches from them what that stands on.
+type Receiver struct {
+	owners *owner.Owners
+	db     *storage.DB
+	name   matrix.ServerName
+	key    signing.Key
+	remote Remote
+	now    func() time.Time
+	log    *slog.Logger
+
+	inbox inbox
+	// MemberChunk is how many members of a partial room are stored in one step of its owner. It is not changed while Run does.
+	MemberChunk int
+}
+
+// New makes a Receiver. It works at once; Run fetches the members of partial rooms.
+func New(s Settings) *Receiver {
+	return &Receiver{
+		owners: s.Owners, db: s.DB, name: s.Owners.ServerName(), key: s.Key, remote: s.Remote, now: s.Now, log: s.Log,
+		MemberChunk: memberChunk,
+	}
+}
+
+// Run makes partial rooms whole, those of an earlier run among them, until ctx ends.
+func (s *Receiver) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	c := &completer{receiver: s, slots: make(chan struct{}, maxFetchedRooms), running: make(map[int64]bool)}
+	tick := time.NewTicker(lookForPartials)
+	defer tick.Stop()
+	for {
+		joins, err := rooms.OpenPartials(ctx, s.db)
+		if err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "partial rooms cannot be read", "error", err)
+		}
+		for _, join := range joins {
+			if c.start(join.RoomNum) {
+				all.Go(func() { c.complete(ctx, join.RoomNum) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.owners.PartialBegun():
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,34 @@
+package resident
+
+import (
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/matrix/signing"
+	"github.com/myelin-chat/myelin/roomserver/member"
+	"github.com/myelin-chat/myelin/roomserver/owner"
+	"github.com/myelin-chat/myelin/roomserver/receive"
+	"github.com/myelin-chat/myelin/storage"
+)
+
+// Settings are the parts that a Host is made of.
+type Settings struct {
+	Owners   *owner.Owners
+	Receiver *receive.Receiver
+	People   *member.People
+	DB       *storage.DB
+	Key      signing.Key // of this server
+}
+
+// A Host answers users of other servers who want to come into rooms, to leave them, or to invite users of this server.
+type Host struct {
+	owners   *owner.Owners
+	receiver *receive.Receiver
+	people   *member.People
+	db       *storage.DB
+	name     matrix.ServerName
+	key      signing.Key
+}
+
+// New makes a Host.
+func New(s Settings) *Host {
+	return &Host{owners: s.Owners, receiver: s.Receiver, people: s.People, db: s.DB, name: s.Owners.ServerName(), key: s.Key}
+}
