@@ -1,4 +1,14 @@
-// Package roomserver is the only writer of rooms.
+// Package roomserver is the only writer of rooms. A Server is made of parts, each a package of its own, which go down only:
+//
+//	collect            deletes state nodes that no state needs any more
+//	local   resident   what users of this server, and of others, want of rooms
+//	receive            what other servers send, and what has to be fetched for it
+//	member             what member events say, and who vouches for them
+//	owner              the one writer of each room, and the stations that events pass
+//	committed          rooms as they are committed    policy   the policy servers of rooms
+//
+// Errors that a caller may see are matrix.Errors. What events look like to a client, and which of them
+// a user may see, is the business of roomserver/view; typing and presence are in roomserver/ephemeral.
 package roomserver
 
 import (
@@ -47,7 +57,7 @@ type Server struct {
 // New makes a Server. It works at once; Run tidies up after it, and fetches the members of partial rooms.
 func New(s Settings) *Server {
 	if s.Remote == nil {
-		s.Remote = receive.Alone{}
+		s.Remote = receive.Alone()
 	}
 	owners := owner.New(owner.Settings{DB: s.DB, ServerName: s.ServerName, Key: s.Key, Now: s.Now, Log: s.Log, PolicySign: s.Remote.PolicySign})
 	people := member.NewPeople(owners.Rooms, s.DB, s.Profiles)

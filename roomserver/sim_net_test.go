@@ -240,12 +240,12 @@ func (r simRemote) Backfill(ctx context.Context, from matrix.ServerName, history
 
 // PolicySign is not asked for: no room here names a policy server.
 func (simRemote) PolicySign(ctx context.Context, p policy.Server, ev *event.Event) (*event.Event, error) {
-	return receive.Alone{}.PolicySign(ctx, p, ev)
+	return receive.Alone().PolicySign(ctx, p, ev)
 }
 
 // EventAt is asked by who reads, and nobody reads by time here.
 func (simRemote) EventAt(ctx context.Context, from matrix.ServerName, room rooms.Room, m rooms.Moment) (matrix.EventID, error) {
-	return receive.Alone{}.EventAt(ctx, from, room, m)
+	return receive.Alone().EventAt(ctx, from, room, m)
 }
 
 func simIDs(events []*event.Event) []matrix.EventID {

@@ -101,7 +101,7 @@ func (c *Cache) ByID(room rooms.Room, id matrix.EventID) *rooms.Event {
 // MaxPerRead bounds one statement's set of event numbers.
 const MaxPerRead = 2000
 
-var errMissingEvents = errors.New("roomserver: the state names events that are not stored")
+var errMissingEvents = errors.New("committed: the state names events that are not stored")
 
 // Events returns events of a room by number, in the order asked, nil for the number 0. Each other must exist.
 func (c *Cache) Events(ctx context.Context, room rooms.Room, nums []int64) ([]*rooms.Event, error) {

@@ -2,12 +2,14 @@ package committed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -156,6 +158,7 @@ func (r *Rooms) AwaitMembers(ctx context.Context, room rooms.Room) error {
 	}
 }
 
+// ErrPartial says that the members of a room were waited for in vain.
 var ErrPartial = matrix.Errorf(matrix.UnableDueToPartialState, "the members of the room are still being fetched").WithStatus(503)
 
 // MayBeIn says whether a server has a user in a room: for certain, or, in a partial room, because it had one when this
@@ -196,3 +199,6 @@ func (r *Rooms) Awaited() int {
 	defer r.partials.mu.Unlock()
 	return len(r.partials.waiting)
 }
+
+// IsUnknown says whether an error came of a member that is not known yet.
+func IsUnknown(err error) bool { return errors.Is(err, statetree.ErrUnknown) }

@@ -1,3 +1,10 @@
+// Package committed reads rooms as they are committed: what never changes about a room, its state at some moment, its events
+// by number. All goes through one Cache, which whoever writes rooms keeps up to date.
+//
+// Of a partial room, the members of which are still being fetched, reading waits for them, for a time, where it needs them;
+// what does not wait says so.
+//
+// Errors that a caller may see are matrix.Errors.
 package committed
 
 import (

@@ -3,11 +3,10 @@ package local
 import (
 	"context"
 	"encoding/json"
-	"errors"
 
 	"github.com/myelin-chat/myelin/event"
-	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/roomserver/member"
 	"github.com/myelin-chat/myelin/roomserver/owner"
 )
@@ -34,7 +33,7 @@ func (s *Users) JoinWith(ctx context.Context, by matrix.Requester, in JoinRoom) 
 	}
 	return s.owners.Do(ctx, in.Room, func(ctx context.Context, st *owner.Step) error {
 		before, _, err := st.Member(ctx, by.User)
-		if errors.Is(err, statetree.ErrUnknown) {
+		if committed.IsUnknown(err) {
 			if err = errNotVouched; in.Vouched {
 				err = nil
 			}

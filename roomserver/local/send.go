@@ -99,7 +99,7 @@ func (s *Users) SendState(ctx context.Context, by matrix.Requester, in SendState
 // alreadySo ends a task that need not add its event: there is one like it.
 type alreadySo struct{ id matrix.EventID }
 
-func (alreadySo) Error() string { return "roomserver: there is such an event already" }
+func (alreadySo) Error() string { return "local: there is such an event already" }
 
 // addOne adds the event that decide drafts, and returns its ID when it is committed.
 func (s *Users) addOne(ctx context.Context, room matrix.RoomID, decide func(context.Context, *owner.Step) (owner.Draft, error)) (matrix.EventID, error) {

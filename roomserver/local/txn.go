@@ -116,7 +116,7 @@ func (s *Users) once(ctx context.Context, by matrix.Requester, txn Txn, send fun
 	return call.id, call.err
 }
 
-var errAbandoned = errors.New("roomserver: a transaction was given up")
+var errAbandoned = errors.New("local: a transaction was given up")
 
 // sendOnce does not look for a transaction before it sends: nearly all are new, and the commit fails of one that is not. But
 // others are then to be committed again with it; so of who has repeated one, all are looked for first from then on.

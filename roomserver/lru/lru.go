@@ -1,3 +1,4 @@
+// Package lru is a cache in memory that is bounded by what its entries cost. It may be used by many at once.
 package lru
 
 import (
@@ -5,7 +6,7 @@ import (
 	"sync"
 )
 
-// Cache is a cache bounded by the cost of its entries: what was used least recently goes first.
+// A Cache is bounded by the cost of its entries: what was used least recently goes first.
 type Cache[K comparable, V any] struct {
 	mu      sync.Mutex
 	budget  int
@@ -20,10 +21,12 @@ type entry[K comparable, V any] struct {
 	cost  int
 }
 
+// New makes a Cache of which the entries together cost no more than a budget, unless there is one alone.
 func New[K comparable, V any](budget int) *Cache[K, V] {
 	return &Cache[K, V]{budget: budget, order: list.New(), entries: make(map[K]*list.Element)}
 }
 
+// Get returns a value, which is then the one used last.
 func (c *Cache[K, V]) Get(key K) (value V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

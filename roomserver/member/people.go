@@ -1,3 +1,5 @@
+// Package member makes member events: what they say of a user, whom of the users of this server others may invite, and which
+// of them vouches for a join to a restricted room.
 package member
 
 import (

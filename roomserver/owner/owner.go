@@ -46,7 +46,7 @@ const (
 	retryAfterMS = 1000
 )
 
-var errFenced = errors.New("roomserver: the room is fenced off after a panic")
+var errFenced = errors.New("owner: the room is fenced off after a panic")
 
 // A Task is a piece of work for a room. It adds events to the step, or none; it may be run again on a
 // fresh step, and must not keep anything of a step that was not the last.

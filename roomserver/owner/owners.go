@@ -1,3 +1,17 @@
+// Package owner is the one writer of each room.
+//
+// A room has one owner, which takes one piece of work at a time and holds in memory what the next
+// event stands on: forward extremities, current state, power levels. A piece of work is a Step: a
+// function from what the room is to what it becomes and what is to be stored for that. The owner may
+// step on from what is queued but not yet committed; should that commit fail, it goes back to the
+// last committed state, and the work that built on it is done again. Nobody is answered, and nothing
+// is shown, before it is committed.
+//
+// An owner never waits for the network. Events of other servers come to it with all that they stand on, and Hints of what is
+// here already; those of our own are Drafts. Both pass the same stations: check, state before, auth, soft failure, store.
+// Where branches of a room meet, its state is resolved (event/stateres) from the states that are kept with the events.
+//
+// What users want of rooms, and what of it is refused beside the rules of the room, is for the packages above.
 package owner
 
 import (

@@ -32,7 +32,7 @@ type unsignedError struct {
 	rests  *flight // on this, in turn; nil if all is committed
 }
 
-func (*unsignedError) Error() string { return "roomserver: the policy server has not been asked" }
+func (*unsignedError) Error() string { return "owner: the policy server has not been asked" }
 
 // stand lets the events of a step follow what those of an earlier try did.
 func (st *Step) stand(on *footing) {

@@ -61,6 +61,7 @@ func (st *Step) directoryEntry(ctx context.Context) (*rooms.Published, error) {
 	}, nil
 }
 
+// List puts the room into the directory, or takes it out.
 func (st *Step) List(ctx context.Context, public bool) (err error) {
 	st.tip.listed = public
 	st.directory, err = st.directoryEntry(ctx)

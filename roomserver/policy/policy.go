@@ -1,3 +1,7 @@
+// Package policy asks the policy servers of rooms, each of which has to sign the events of its room, and remembers which
+// of them cannot be reached. Whom a room wants to be asked stands in its state; who reads that, and what becomes of an event
+// that is not signed, is the business of others.
+// https://spec.matrix.org/v1.19/server-server-api/#policy-servers
 package policy
 
 import (

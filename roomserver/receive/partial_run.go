@@ -85,7 +85,7 @@ func (c *completer) tryOnce(ctx context.Context, roomNum int64, try int) (err er
 }
 
 // ErrNoMembers says that none of the servers that were asked has told the members of a room.
-var ErrNoMembers = errors.New("roomserver: no server has told the members")
+var ErrNoMembers = errors.New("receive: no server has told the members")
 
 // CompletePartial makes a partial room whole, if servers that are asked for its members tell them. Of many servers, each
 // try asks others. A room that is whole is left as it is; one that all users of this server have left is given up, if they

@@ -20,11 +20,11 @@ import (
 //
 // An event passes these stations, each of which takes and returns values:
 //
-//	known           is it here already? then that is all            known.go
+//	known           is it here already? then that is all            fetch.go
 //	prev events     are all here, with their states? else fetch     prev_events.go, state_at.go
 //	auth events     are all here? else fetch                        auth_events.go
 //	policy server   has it signed? else ask                         policy.go
-//	  -- from here on as the owner of the room, which never waits for the network --
+//	  -- from here on as the owner of the room (package owner), which never waits for the network --
 //	check           auth rule 2, and the rules by its auth events   arrive.go
 //	state before    the states after its prev events, resolved      state_before.go
 //	auth            the rules by the state before it: rejection     arrive.go

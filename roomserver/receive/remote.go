@@ -82,38 +82,40 @@ type StateEvents struct {
 }
 
 // Alone is the Remote of a server that reaches no others.
-type Alone struct{}
+func Alone() Remote { return alone{} }
+
+type alone struct{}
 
 var errAlone = matrix.Errorf(matrix.Unknown, "this server does not reach other servers").WithStatus(502)
 
-func (Alone) MissingEvents(context.Context, matrix.ServerName, Gap) (Between, error) {
+func (alone) MissingEvents(context.Context, matrix.ServerName, Gap) (Between, error) {
 	return Between{}, errAlone
 }
 
-func (Alone) StateIDs(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) (StateIDs, error) {
+func (alone) StateIDs(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) (StateIDs, error) {
 	return StateIDs{}, errAlone
 }
 
-func (Alone) State(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) (StateEvents, error) {
+func (alone) State(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) (StateEvents, error) {
 	return StateEvents{}, errAlone
 }
 
-func (Alone) Event(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) (*event.Event, error) {
+func (alone) Event(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) (*event.Event, error) {
 	return nil, errAlone
 }
 
-func (Alone) EventAuth(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) ([]*event.Event, error) {
+func (alone) EventAuth(context.Context, matrix.ServerName, rooms.Room, matrix.EventID) ([]*event.Event, error) {
 	return nil, errAlone
 }
 
-func (Alone) Backfill(context.Context, matrix.ServerName, History) ([]*event.Event, error) {
+func (alone) Backfill(context.Context, matrix.ServerName, History) ([]*event.Event, error) {
 	return nil, errAlone
 }
 
-func (Alone) PolicySign(context.Context, policy.Server, *event.Event) (*event.Event, error) {
+func (alone) PolicySign(context.Context, policy.Server, *event.Event) (*event.Event, error) {
 	return nil, errAlone
 }
 
-func (Alone) EventAt(context.Context, matrix.ServerName, rooms.Room, rooms.Moment) (matrix.EventID, error) {
+func (alone) EventAt(context.Context, matrix.ServerName, rooms.Room, rooms.Moment) (matrix.EventID, error) {
 	return "", errAlone
 }
