@@ -43,7 +43,8 @@ func testRoom(t testing.TB, s *Owners) rooms.Room {
 	ctx, key, alice := context.Background(), "", someone("alice").User
 	v, _ := event.VersionOf("12")
 	st := s.NewRoom(v)
-	create, err := st.Add(ctx, Draft{Type: event.TypeCreate, StateKey: &key, Sender: alice, Content: []byte(`{"room_version":"12"}`)})
+	content := fmt.Appendf(nil, `{"room_version":"12","unlike":%q}`, rand.Text()) // another of the same millisecond
+	create, err := st.Add(ctx, Draft{Type: event.TypeCreate, StateKey: &key, Sender: alice, Content: content})
 	if err != nil {
 		t.Fatal(err)
 	}
