@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/myelin-chat/myelin/config"
@@ -59,6 +60,9 @@ type Accounts struct {
 	nonces   *expiring[struct{}]
 	openIDs  *expiring[matrix.UserID] // by the hash of the token
 	seen     *sightings
+
+	trimmedMS int64        // Run's: when inboxes were last looked through
+	dropped   atomic.Int64 // messages that nobody came for
 }
 
 // New returns the accounts in a database.
@@ -79,8 +83,8 @@ func New(s Settings) (*Accounts, error) {
 	}, nil
 }
 
-// Run writes, from time to time, when devices were last used, and forgets what is old. It returns when ctx ends. What the database does not take
-// is tried again; that it has failed is told by the requests that need it.
+// Run writes, from time to time, when devices were last used, and forgets what is old, or waits for a device that nobody
+// uses. It returns when ctx ends. What the database does not take is tried again; that it has failed is told by the requests that need it.
 func (a *Accounts) Run(ctx context.Context) error {
 	ticker := time.NewTicker(seenFlushEvery)
 	defer ticker.Stop()
@@ -94,6 +98,7 @@ func (a *Accounts) Run(ctx context.Context) error {
 		case <-ticker.C:
 			_ = a.flushSeen(ctx)
 			_ = a.forgetKnown(ctx)
+			_ = a.trimInboxes(ctx)
 		}
 	}
 }

@@ -34,8 +34,16 @@ func addressOf(who matrix.Requester) users.Address {
 }
 
 const (
-	// knownToDevice is how long a repeat of a transaction, or of a message of another server, is known.
+	// knownToDevice is how long a repeat of a transaction, or of a message of another server, is known. One that comes
+	// later is taken for new, and delivered again.
 	knownToDevice = 7 * 24 * time.Hour
+
+	// unusedAfter is how long a device was not used when its inbox is bounded, to maxUnusedInbox messages, those that came
+	// last. It would take a hundred requests to be told of so many.
+	unusedAfter    = 30 * 24 * time.Hour
+	maxUnusedInbox = 10_000
+	trimEvery      = time.Hour
+	trimAtOnce     = 100 // inboxes
 
 	forgetAtOnce    = 1000
 	maxForgetRounds = 50
@@ -55,3 +63,30 @@ func (a *Accounts) forgetKnown(ctx context.Context) error {
 	}
 	return nil
 }
+
+// trimInboxes drops, once in trimEvery, what is too much in the inboxes of devices that nobody uses. Only Run calls it.
+func (a *Accounts) trimInboxes(ctx context.Context) error {
+	nowMS := a.nowMS()
+	if nowMS < a.trimmedMS+trimEvery.Milliseconds() {
+		return nil
+	}
+	full, err := users.FullInboxes(ctx, a.db, nowMS-unusedAfter.Milliseconds(), maxUnusedInbox, trimAtOnce)
+	if err != nil {
+		return err
+	}
+	for _, f := range full {
+		for left := f.Count; left > 0; left -= forgetAtOnce { // a large commit would stop others
+			if _, err := a.db.Commit(ctx, users.DropToDevice{To: f.Of, UpTo: f.Drop, Limit: forgetAtOnce}); err != nil {
+				return err
+			}
+			a.dropped.Add(min(left, forgetAtOnce))
+		}
+	}
+	if len(full) < trimAtOnce {
+		a.trimmedMS = nowMS // else there are more, which are next
+	}
+	return nil
+}
+
+// DroppedMessages counts the messages that were dropped since the start because nobody came for them.
+func (a *Accounts) DroppedMessages() int64 { return a.dropped.Load() }

@@ -41,7 +41,7 @@ type ToDevice struct {
 type DeviceMessages map[matrix.UserID]map[matrix.DeviceID]json.RawMessage
 
 // SendToDevice sends messages to devices: those of this server have them in their inbox when it returns, and other
-// servers are owed theirs. A repeat of a transaction does nothing. Users and devices that are not there are no error.
+// servers are owed theirs. A repeat of a transaction does nothing for seven days ([knownToDevice]). Users and devices that are not there are no error.
 // https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
 func (a *Accounts) SendToDevice(ctx context.Context, who matrix.Requester, in ToDevice) error {
 	if in.Type == "" || len(in.Type) > maxToDeviceType {

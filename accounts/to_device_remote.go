@@ -106,7 +106,7 @@ type RemoteToDevice struct {
 }
 
 // ReceiveToDevice puts messages of users of another server into the inboxes of devices, in their order, but for those
-// that came before. It stores as many of them as go into one batch, and returns what is left and how many bytes it stored.
+// that came in the seven days before ([knownToDevice]). It stores as many of them as go into one batch, and returns what is left and how many bytes it stored.
 func (a *Accounts) ReceiveToDevice(ctx context.Context, list []RemoteToDevice) (rest []RemoteToDevice, bytes int, err error) {
 	for range maxAddressings {
 		b, err := a.unknown(ctx, list)

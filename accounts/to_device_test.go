@@ -361,3 +361,53 @@ func TestKnownToDeviceEnds(t *testing.T) {
 		}
 	})
 }
+
+// fill puts messages into an inbox.
+type fill struct {
+	to    users.Address
+	count int
+}
+
+// Rows implements storage.Write.
+func (f fill) Rows(it *storage.Item) {
+	it.Exec(`
+		INSERT INTO to_device (user_id, device_id, position, sender, type, content)
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $3)
+		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), i, '@s:elsewhere', 'm.test', '{}' FROM n`, f.to.User, f.to.Device, f.count)
+}
+
+// An inbox loses nothing while its device is in use, and what came last never.
+func TestInboxOfUnusedDevice(t *testing.T) {
+	each(t, func(w *world) {
+		w.device(alice, "A")
+		who := requester(alice, "A")
+		used := func() {
+			w.Seen(who, "127.0.0.1")
+			wantCode(t, "write that it was seen", w.flushSeen(w.ctx), "")
+		}
+		used()
+		const over = 2500
+		_, err := w.db.Commit(w.ctx, fill{to: addressOf(who), count: maxUnusedInbox + over})
+		wantCode(t, "fill the inbox", err, "")
+		held := func(what string, want int) {
+			t.Helper()
+			wantCode(t, what, w.trimInboxes(w.ctx), "")
+			list, err := w.Inbox(w.ctx, who, storage.Span{UpTo: maxUnusedInbox + over}, 2*maxUnusedInbox)
+			if err != nil || len(list) != want || list[len(list)-1].Position != maxUnusedInbox+over {
+				t.Errorf("%s: %d messages are held, %v, want the last %d", what, len(list), err, want)
+			}
+		}
+		w.clock.Advance(unusedAfter)
+		held("thirty days later", maxUnusedInbox+over)
+		w.clock.Advance(time.Second)
+		held("soon after, when it is not yet time to look again", maxUnusedInbox+over)
+		used()
+		w.clock.Advance(trimEvery)
+		held("it is used again", maxUnusedInbox+over)
+		w.clock.Advance(unusedAfter)
+		held("it is not used any more", maxUnusedInbox)
+		if got := w.DroppedMessages(); got != over {
+			t.Errorf("%d messages are counted as dropped, want %d", got, over)
+		}
+	})
+}

@@ -146,7 +146,7 @@ func (p *parts) openPorts(context.Context) error {
 			{Service: config.Client, Routes: p.sync.Routes},
 			{Service: config.Admin, Routes: p.clients.AdminRoutes},
 		}, p.others.routes()...),
-		TrustedProxies: p.config.Proxies(), Ready: p.ready, Metrics: metrics(p.others), Log: p.log,
+		TrustedProxies: p.config.Proxies(), Ready: p.ready, Metrics: p.metrics(), Log: p.log,
 	})
 	if p.listening, err = server.Listen(p.config.Listen); err != nil {
 		return err

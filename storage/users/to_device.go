@@ -41,6 +41,31 @@ func HasToDevice(ctx context.Context, q storage.Querier, to Address, upTo storag
 	return found, err
 }
 
+// A FullInbox is the inbox of a device that nobody uses any more, with more messages than are kept for such a one.
+type FullInbox struct {
+	Of    Address
+	Drop  storage.Position // up to here they are too many,
+	Count int64            // and so many
+}
+
+// FullInboxes returns up to limit inboxes that hold more than kept messages and whose device was not used since a time.
+func FullInboxes(ctx context.Context, q storage.Querier, unusedSinceMS int64, kept, limit int) ([]FullInbox, error) {
+	scan := func(f *FullInbox, rows storage.Rows) error {
+		return rows.Scan(&f.Of.User, &f.Of.Device, &f.Drop, &f.Count)
+	}
+	return storage.List(ctx, q, scan, `
+		SELECT user_id, device_id, (
+			SELECT position FROM to_device m
+			WHERE m.user_id = held.user_id AND m.device_id = held.device_id
+			ORDER BY position DESC LIMIT 1 OFFSET $2), messages - $2
+		FROM (
+			SELECT d.user_id, d.device_id, COUNT(*) AS messages
+			FROM devices d JOIN to_device m ON m.user_id = d.user_id AND m.device_id = d.device_id
+			WHERE d.seen_ms < $1 AND d.created_ms < $1
+			GROUP BY d.user_id, d.device_id HAVING COUNT(*) > $2) AS held
+		ORDER BY user_id, device_id LIMIT $3`, unusedSinceMS, int64(kept), int64(limit))
+}
+
 // DevicesOf returns the devices of each of some users, in order of ID. Users without any are left out.
 func DevicesOf(ctx context.Context, q storage.Querier, list []matrix.UserID) (map[matrix.UserID][]matrix.DeviceID, error) {
 	found := make(map[matrix.UserID][]matrix.DeviceID, len(list))
@@ -157,6 +182,24 @@ func (w ForgetToDevice) Rows(it *storage.Item) {
 	it.Exec(`
 		DELETE FROM to_device
 		WHERE user_id = $1 AND device_id = $2 AND position <= $3`, w.To.User, w.To.Device, w.UpTo)
+}
+
+// DropToDevice drops the oldest messages for a device up to a position, at most Limit, though the device has not got them.
+type DropToDevice struct {
+	To    Address
+	UpTo  storage.Position
+	Limit int
+}
+
+// Rows implements storage.Write.
+func (w DropToDevice) Rows(it *storage.Item) {
+	it.Exec(`
+		DELETE FROM to_device
+		WHERE user_id = $1 AND device_id = $2 AND position <= $3 AND position <= (
+			SELECT MAX(position) FROM (
+				SELECT position FROM to_device
+				WHERE user_id = $1 AND device_id = $2 ORDER BY position LIMIT $4) AS oldest)`,
+		w.To.User, w.To.Device, w.UpTo, int64(w.Limit))
 }
 
 // ForgetKnownToDevice forgets the oldest of the keys of what was taken in before a time.

@@ -190,3 +190,38 @@ func TestKnownToDeviceIsForgotten(t *testing.T) {
 		s.commit(send(0, ``), nil)
 	})
 }
+
+// Only devices that nobody uses have a bound, and it is the oldest messages that are dropped.
+func TestFullInboxes(t *testing.T) {
+	each(t, func(s *store) {
+		s.commit(create(alice, "OLD", 1), nil)
+		s.commit(login(alice, "USED", 2), nil)
+		s.commit(login(alice, "NEARLY", 3), nil)
+		s.commit(users.Create{User: users.User{ID: bob}, Session: &users.Session{Device: "NEW", Token: users.TokenHash{4}, AtMS: 1000}}, nil)
+		s.commit(users.Seen{{User: alice, Device: "USED", AtMS: 1000}}, nil)
+		var third storage.Position
+		for i := range 5 {
+			to := []users.Address{at(alice, "OLD"), at(alice, "USED"), at(bob, "NEW")}
+			if i < 2 {
+				to = append(to, at(alice, "NEARLY"))
+			}
+			p := s.commit(send(int64(i+1), fmt.Sprintf(`{"n":%d}`, i), to...), nil)
+			if i == 2 {
+				third = p
+			}
+		}
+		full, err := users.FullInboxes(s.ctx, s, 1000, 2, 10)
+		want := []users.FullInbox{{Of: at(alice, "OLD"), Drop: third, Count: 3}}
+		if err != nil || !reflect.DeepEqual(full, want) {
+			t.Fatalf("full inboxes: got %+v, %v, want %+v", full, err, want)
+		}
+		s.commit(users.DropToDevice{To: at(alice, "OLD"), UpTo: third, Limit: 2}, nil)
+		s.wantInbox("two dropped", at(alice, "OLD"), `{"n":2}`, `{"n":3}`, `{"n":4}`)
+		s.commit(users.DropToDevice{To: at(alice, "OLD"), UpTo: third, Limit: 2}, nil)
+		s.wantInbox("no more than that", at(alice, "OLD"), `{"n":3}`, `{"n":4}`)
+		s.wantInbox("of another device", at(alice, "NEARLY"), `{"n":0}`, `{"n":1}`)
+		if full, err := users.FullInboxes(s.ctx, s, 1001, 2, 1); err != nil || len(full) != 1 {
+			t.Errorf("a moment later: got %+v, %v, want one", full, err)
+		}
+	})
+}
