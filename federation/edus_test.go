@@ -147,3 +147,34 @@ func FuzzTransaction(f *testing.F) {
 		}
 	})
 }
+
+// Who names rooms and users by the thousand, of whom nobody here has heard, makes this server look for some of them only.
+func TestEDUsOfStrangers(t *testing.T) {
+	const most = 1000
+	w := newWorld(t)
+	w.run()
+	them := w.them()
+	room := w.room("shared")
+	them.join(room)
+	id := w.say(room, "hello")
+	strangers, nowhere := make([]string, most), make([]string, most)
+	for i := range most {
+		strangers[i] = fmt.Sprintf(`{"user_id":"@u%d:them.example","presence":"online"}`, i)
+		nowhere[i] = fmt.Sprintf(`"!r%d:them.example":{"m.read":{}}`, i)
+	}
+	presence := `{"edu_type":"m.presence","content":{"push":[` + strings.Join(strangers, ",") + `]}}`
+	receipts := `{"edu_type":"m.receipt","content":{` + strings.Join(nowhere, ",") + `}}`
+	them.send(nil, presence, receipts, presenceOf(bob, "online"), receiptOf(room, bob, id))
+	w.settle()
+	if got := w.ephemeral.Presence(bob); got.Known {
+		t.Errorf("bob behind %d strangers: got %+v, want nobody looked for him", most, got)
+	}
+	if got, _ := rooms.ReceiptsOfUser(t.Context(), w.db, room.Num, bob); len(got) != 0 {
+		t.Errorf("a receipt behind %d rooms that are not here: got %v, want nobody looked for it", most, got)
+	}
+	them.send(nil, presenceOf(bob, "online"), receiptOf(room, bob, id)) // another transaction
+	w.settle()
+	if got, _ := rooms.ReceiptsOfUser(t.Context(), w.db, room.Num, bob); len(got) != 1 || !w.ephemeral.Presence(bob).Known {
+		t.Errorf("by themselves: got %v and presence known %v, want both taken", got, w.ephemeral.Presence(bob).Known)
+	}
+}

@@ -21,8 +21,10 @@ const (
 	// every 40 seconds or so.
 	typingLife = time.Minute
 
-	maxReceipts  = 1000 // in one transaction
-	maxPresences = 500
+	// In one transaction, whatever comes of them: each is a look into the database.
+	maxReceiptRooms = 1000
+	maxReceipts     = 1000
+	maxPresences    = 500
 )
 
 // typing says that somebody types in a room, or does not any more.
@@ -38,10 +40,12 @@ type passing struct {
 	presence []ephemeral.RemotePresence
 }
 
+// looked is how much of a transaction was looked at.
+type looked struct{ receiptRooms, receipts, presences int }
+
 // takeEDUs reads what is not kept in rooms. What has not the form it should have is left out, since nobody could be
 // told.
 func (t *intake) takeEDUs(ctx context.Context, edus []json.RawMessage) (p passing, err error) {
-	receipts := 0
 	for _, raw := range edus {
 		var in edu
 		if json.Unmarshal(raw, &in) != nil {
@@ -51,7 +55,7 @@ func (t *intake) takeEDUs(ctx context.Context, edus []json.RawMessage) (p passin
 		case "m.typing":
 			err = t.takeTyping(ctx, in.Content, &p)
 		case "m.receipt":
-			err = t.takeReceipts(ctx, in.Content, &receipts)
+			err = t.takeReceipts(ctx, in.Content)
 		case "m.presence":
 			err = t.takePresence(ctx, in.Content, &p)
 		case accounts.DirectToDevice:
@@ -90,7 +94,7 @@ func (t *intake) takeTyping(ctx context.Context, content []byte, p *passing) err
 
 // takeReceipts takes receipts, which are stored once the events of the transaction are in their rooms.
 // https://spec.matrix.org/v1.19/server-server-api/#receipts
-func (t *intake) takeReceipts(ctx context.Context, content []byte, taken *int) error {
+func (t *intake) takeReceipts(ctx context.Context, content []byte) error {
 	var byRoom map[matrix.RoomID]map[string]json.RawMessage
 	if json.Unmarshal(content, &byRoom) != nil {
 		return nil
@@ -99,6 +103,9 @@ func (t *intake) takeReceipts(ctx context.Context, content []byte, taken *int) e
 		var byUser map[matrix.UserID]json.RawMessage
 		if json.Unmarshal(types[roomserver.ReceiptRead], &byUser) != nil {
 			continue
+		}
+		if t.looked.receiptRooms++; t.looked.receiptRooms > maxReceiptRooms {
+			return nil
 		}
 		r, err := t.room(ctx, id)
 		if err != nil {
@@ -109,8 +116,8 @@ func (t *intake) takeReceipts(ctx context.Context, content []byte, taken *int) e
 		}
 		for user, raw := range byUser {
 			said, ok := readReceipt(user, raw)
-			if ok && t.isTheirs(user) && *taken < maxReceipts {
-				*taken++
+			if ok && t.isTheirs(user) && t.looked.receipts < maxReceipts {
+				t.looked.receipts++
 				r.receipts = append(r.receipts, said)
 			}
 		}
@@ -149,8 +156,11 @@ func (t *intake) takePresence(ctx context.Context, content []byte, p *passing) e
 			Status          string        `json:"status_msg"`
 			LastActiveAgoMS int64         `json:"last_active_ago"`
 		}
-		if json.Unmarshal(raw, &said) != nil || !t.isTheirs(said.User) || len(p.presence) == maxPresences {
+		if json.Unmarshal(raw, &said) != nil || !t.isTheirs(said.User) {
 			continue
+		}
+		if t.looked.presences++; t.looked.presences > maxPresences {
+			return nil
 		}
 		known, err := t.api.access.IsKnown(ctx, said.User)
 		if err != nil {

@@ -124,6 +124,7 @@ type intake struct {
 	rooms   map[matrix.RoomID]*roomIntake
 	order   []*roomIntake
 	letters []accounts.RemoteToDevice
+	looked  looked
 	results map[matrix.EventID]result
 }
 
