@@ -77,6 +77,12 @@ func TestRateLimits(t *testing.T) {
 	them.get(uri).into(new(any))
 	them.get(uri).fails(429, matrix.LimitExceeded)
 	w.peer("other.example", 3).get(uri).into(new(any))
+	// Nobody signs what makes this server ask others.
+	w.limits.Heavy = httpapi.NewLimit(config.Limit{PerSecond: 1, Burst: 1}, w.clock)
+	w.build()
+	bind := []byte(`{"mxid":"@alice:us.example"}`)
+	w.ask("PUT", path("v1", "3pid", "onbind"), bind, "").is(`{}`)
+	w.ask("PUT", path("v1", "3pid", "onbind"), bind, "").fails(429, matrix.LimitExceeded)
 	if got := peerapi.NewLimits(config.RateLimits{}, w.clock); got != (peerapi.Limits{}) {
 		t.Errorf("limits that are off: got %+v, want none", got)
 	}

@@ -14,7 +14,8 @@ const (
 	maxACLVerdicts = 1000 // of one
 )
 
-// ACLs remembers the ACLs of rooms, compiled, by the number of their event, and what they say of servers. The zero value is ready for use.
+// ACLs remembers the ACLs of rooms, compiled, by the number of their event, and what they say of servers. The zero value is
+// ready for use.
 type ACLs struct {
 	mu    sync.Mutex
 	known map[int64]*verdicts

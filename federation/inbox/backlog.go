@@ -198,8 +198,8 @@ func (p *parcel) size() int {
 	return max(len(p.events), 1)
 }
 
-// done takes back work: again is what has to be tried again, at the time that stands in it. It returns the transactions
-// of which all is done. With pause, nothing is tried in the room before that time.
+// done takes back work: again is what has to be tried again, at the time that stands in it, and not before when says for
+// the room. It returns the transactions of which all is done.
 func (b *backlog) done(batch, again []*parcel, when moments) (finished []*stagedTransaction) {
 	id := batch[0].room
 	l := b.lines[id]

@@ -79,7 +79,7 @@ func (a *API) Routes(r *httpapi.Router) {
 	r.Put("/_matrix/federation/v1/exchange_third_party_invite/{roomID}",
 		httpapi.MaxBody(maxEventBodyBytes, peer.Signed(a.gate, limit, a.exchangeThirdPartyInvite)))
 	r.Put("/_matrix/federation/v1/3pid/onbind",
-		httpapi.MaxBody(maxEventBodyBytes, httpapi.Open(a.gate.Limits.Address, a.onBind)))
+		httpapi.MaxBody(maxEventBodyBytes, httpapi.Open(a.gate.Limits.Heavy, a.onBind))) // each asks servers that it names
 
 	r.Put("/_matrix/federation/v1/invite/{roomID}/{eventID}",
 		httpapi.MaxBody(maxInviteBytes, peer.Signed(a.gate, limit, a.inviteV1)))

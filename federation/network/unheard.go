@@ -36,8 +36,8 @@ func (n *Network) Run(ctx context.Context) error {
 	}
 }
 
-// TellLeaves tells of each leave that is due, and gives up those that nobody wants to hear of. The pauses double, by how long it is unheard, so that nothing but the leave
-// itself need be remembered.
+// TellLeaves tells of each leave that is due, and gives up those that nobody wants to hear of. How long a leave is unheard
+// says when it is due, so that nothing else need be remembered.
 func (n *Network) TellLeaves(ctx context.Context) error {
 	unheard, err := n.rooms.UnheardLeaves(ctx)
 	if err != nil {

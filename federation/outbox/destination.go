@@ -43,7 +43,7 @@ type phase uint8
 const (
 	idle    phase = iota
 	waiting       // in the heap, for its time
-	ready         // in one of the two lists
+	ready         // in line
 	busy          // a transaction is being read or sent
 )
 

@@ -27,7 +27,7 @@ type Limits struct {
 	Transaction *httpapi.Limit // the others are by server
 	Membership  *httpapi.Limit
 	Read        *httpapi.Limit
-	Heavy       *httpapi.Limit
+	Heavy       *httpapi.Limit // by address, where nobody signs
 }
 
 // NewLimits makes the limits. They are so wide that no server of good will meets them, and narrow enough that one of ill
