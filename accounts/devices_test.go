@@ -57,9 +57,9 @@ func TestDeviceChangesArePositionsForOthers(t *testing.T) {
 	each(t, func(w *world) {
 		changed := func() bool {
 			last := w.db.Position()
-			list, err := users.DeviceListChanges(w.ctx, w.db, storage.Span{After: last - 1, UpTo: last})
+			list, err := users.DeviceChanges(w.ctx, w.db, storage.Span{After: last - 1, UpTo: last}, 10)
 			wantCode(w.t, "changes", err, "")
-			return len(list) == 1 && list[0] == "@alice:example.org"
+			return len(list) == 1 && list[0].User == "@alice:example.org"
 		}
 		s, who := w.register("alice")
 		if !changed() {

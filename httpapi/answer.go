@@ -40,11 +40,6 @@ func (a *Answer) status() int {
 	return a.Status
 }
 
-// Redirect sends the client elsewhere, with status 302.
-func Redirect(location string) *Answer {
-	return &Answer{Status: http.StatusFound, Header: http.Header{"Location": {location}}}
-}
-
 // statusClientGone is how requests are logged and counted that nobody waits for any more. It is never sent.
 const statusClientGone = 499
 

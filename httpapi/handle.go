@@ -18,18 +18,12 @@ type Authenticator interface {
 // In is the request: a struct or map to decode the JSON body into, or [None], [RawBody], [Body]. Out is the answer: what
 // is to be encoded as JSON, or [None], [Raw], [Answer]. A nil answer is {}.
 func Authed[In, Out any](a Authenticator, l *Limit, h func(context.Context, *Call, *In) (*Out, error)) http.HandlerFunc {
-	return endpoint(admission{auth: a, required: true, limit: l}, h)
+	return endpoint(admission{auth: a, limit: l}, h)
 }
 
 // Open makes an endpoint for everybody, limited per address. See [Authed] for In and Out.
 func Open[In, Out any](l *Limit, h func(context.Context, *Call, *In) (*Out, error)) http.HandlerFunc {
 	return endpoint(admission{limit: l}, h)
-}
-
-// Optional makes an endpoint for everybody, which knows the callers that give an access token; a wrong one is refused.
-// It is limited per user, or per address. See [Authed] for In and Out.
-func Optional[In, Out any](a Authenticator, l *Limit, h func(context.Context, *Call, *In) (*Out, error)) http.HandlerFunc {
-	return endpoint(admission{auth: a, limit: l}, h)
 }
 
 // MaxBody sets how large the bodies of a route may be, in place of [DefaultMaxBody].
@@ -68,9 +62,8 @@ func endpoint[In, Out any](admit admission, h func(context.Context, *Call, *In) 
 
 // admission is who is let in.
 type admission struct {
-	auth     Authenticator // nil: nobody is asked who they are
-	required bool
-	limit    *Limit
+	auth  Authenticator // nil: nobody is asked who they are
+	limit *Limit
 }
 
 func (a admission) check(ctx context.Context, x *exchange) error {
@@ -92,10 +85,7 @@ func (a admission) authenticate(ctx context.Context, x *exchange) error {
 	}
 	token := accessToken(x.r)
 	if token == "" {
-		if a.required {
-			return matrix.Errorf(matrix.MissingToken, "an access token is needed")
-		}
-		return nil
+		return matrix.Errorf(matrix.MissingToken, "an access token is needed")
 	}
 	who, err := a.auth.Authenticate(ctx, token)
 	if err != nil {

@@ -66,11 +66,3 @@ func MembershipHistory(ctx context.Context, q storage.Querier, room Room, user m
 		SELECT position, membership, event_num FROM membership_history
 		WHERE room_num = $1 AND user_id = $2 ORDER BY position`, room.Num, string(user))
 }
-
-// SharingUsers returns the users joined to any room that user is joined to, user left out.
-func SharingUsers(ctx context.Context, q storage.Querier, user matrix.UserID) ([]matrix.UserID, error) {
-	return storage.Collect[matrix.UserID](ctx, q, `
-		SELECT DISTINCT b.user_id FROM memberships a JOIN memberships b ON b.room_num = a.room_num
-		WHERE a.user_id = $1 AND a.membership = 'join' AND b.membership = 'join' AND b.user_id <> $1
-		ORDER BY b.user_id`, string(user))
-}

@@ -56,10 +56,6 @@ func TestMemberships(t *testing.T) {
 				w.t.Errorf("%s: got %q, %v; want %q", c.name, got, err, c.want)
 			}
 		}
-		sharing, err := SharingUsers(ctx, w.db, bob)
-		if err != nil || len(sharing) != 1 || sharing[0] != "@alice:example.org" {
-			w.t.Errorf("sharing rooms with bob: got %v, %v", sharing, err)
-		}
 	})
 }
 

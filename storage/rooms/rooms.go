@@ -74,16 +74,10 @@ type Head struct {
 
 // HeadOf returns the head of a room. A room known only by an invite or a knock has none.
 func HeadOf(ctx context.Context, q storage.Querier, roomNum int64) (Head, bool, error) {
-	return storage.First(ctx, q, (*Head).scan, selectHeads+`WHERE room_num = $1`, roomNum)
+	return storage.First(ctx, q, (*Head).scan, `
+		SELECT room_num, position, root, depth, extremities, joined, invited FROM room_heads
+		WHERE room_num = $1`, roomNum)
 }
-
-// Heads returns the heads of rooms, in no order.
-func Heads(ctx context.Context, q storage.Querier, roomNums []int64) ([]Head, error) {
-	return storage.List(ctx, q, (*Head).scan, selectHeads+`
-		WHERE room_num IN (SELECT CAST(key AS BIGINT) FROM json_each($1))`, storage.Numbers(roomNums...))
-}
-
-const selectHeads = `SELECT room_num, position, root, depth, extremities, joined, invited FROM room_heads `
 
 func (h *Head) scan(rows storage.Rows) error {
 	var tips string

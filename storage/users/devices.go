@@ -35,14 +35,6 @@ func DeviceByID(ctx context.Context, q storage.Querier, user matrix.UserID, id m
 		WHERE user_id = $1 AND device_id = $2`, user, id)
 }
 
-// DeviceListChanges returns the users whose device lists changed in span.
-func DeviceListChanges(ctx context.Context, q storage.Querier, span storage.Span) ([]matrix.UserID, error) {
-	return storage.Collect[matrix.UserID](ctx, q, `
-		SELECT DISTINCT user_id FROM device_changes
-		WHERE position > $1 AND position <= $2
-		ORDER BY user_id`, span.After, span.UpTo)
-}
-
 // TokenOwner returns whose access token this is: the active user and the device.
 func TokenOwner(ctx context.Context, q storage.Querier, hash TokenHash) (matrix.Requester, bool, error) {
 	scan := func(who *matrix.Requester, rows storage.Rows) error {

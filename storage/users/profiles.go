@@ -32,14 +32,6 @@ func ProfileField(ctx context.Context, q storage.Querier, user matrix.UserID, fi
 		WHERE user_id = $1 AND field = $2 AND value IS NOT NULL`, user, field)
 }
 
-// ProfileChanges returns the users whose profiles changed in span.
-func ProfileChanges(ctx context.Context, q storage.Querier, span storage.Span) ([]matrix.UserID, error) {
-	return storage.Collect[matrix.UserID](ctx, q, `
-		SELECT DISTINCT user_id FROM profiles
-		WHERE position > $1 AND position <= $2
-		ORDER BY user_id`, span.After, span.UpTo)
-}
-
 // SetProfileField sets or removes a field, if the whole profile stays under MaxProfileBytes.
 type SetProfileField struct {
 	User  matrix.UserID

@@ -211,9 +211,9 @@ func TestDevices(t *testing.T) {
 		if got := s.devices(alice); got != "A" || s.owner(1).Device != "A" {
 			s.t.Errorf("devices: got %q, want A", got)
 		}
-		changed, err := users.DeviceListChanges(s.ctx, s, storage.Span{After: start, UpTo: s.Position()})
-		if err != nil || !slices.Equal(changed, []matrix.UserID{alice}) {
-			s.t.Errorf("changes: got %v, %v, want alice", changed, err)
+		changed, err := users.DeviceChanges(s.ctx, s, storage.Span{After: start, UpTo: s.Position()}, 100)
+		if err != nil || len(changed) == 0 || slices.ContainsFunc(changed, func(c users.DeviceChange) bool { return c.User != alice }) {
+			s.t.Errorf("changes: got %v, %v, want some of alice", changed, err)
 		}
 		removed, err := storage.Collect[string](s.ctx, s, `SELECT device_id FROM device_changes WHERE user_id = $1 AND position = $2`,
 			alice, s.Position())
@@ -365,7 +365,9 @@ func TestProfiles(t *testing.T) {
 		s.commit(set("c", strings.Repeat("1", most)), nil)
 		s.refuse(users.SetProfileField{User: bob, Field: "a", Value: []byte(`1`)}, matrix.NotFound)
 		for span, want := range map[storage.Span]int{{After: start, UpTo: s.Position()}: 1, {UpTo: start}: 0, {After: at, UpTo: at}: 0} {
-			if changed, err := users.ProfileChanges(s.ctx, s, span); len(changed) != want || err != nil {
+			changed, err := storage.Collect[matrix.UserID](s.ctx, s, `
+				SELECT DISTINCT user_id FROM profiles WHERE position > $1 AND position <= $2`, span.After, span.UpTo)
+			if len(changed) != want || err != nil {
 				s.t.Errorf("changes in %v: got %v, %v, want %d", span, changed, err, want)
 			}
 		}
