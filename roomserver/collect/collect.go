@@ -42,13 +42,23 @@ type Settings struct {
 // A Collector collects the nodes of all rooms of a database. One look at a time.
 type Collector struct {
 	Settings
-	maxNodes int // noted, or in doubt, that are looked at together
-	maxSeen  int // others that a walk remembers
+	limits
 }
+
+// limits are those of a look.
+type limits struct {
+	nodes   int   // noted, or in doubt, that are looked at together; not less than numbers
+	seen    int   // others that a walk remembers
+	numbers int64 // row numbers of a table that are read at once
+	writes  int   // rows written in one commit
+}
+
+// maxRest bounds a rest, as clocks are set now and then.
+const maxRest = time.Second
 
 // New returns a Collector.
 func New(s Settings) *Collector {
-	return &Collector{Settings: s, maxNodes: 1 << 20, maxSeen: 1 << 18}
+	return &Collector{s, limits{nodes: 1 << 20, seen: 1 << 18, numbers: 8192, writes: 1000}}
 }
 
 // lookEvery is how often Run looks for state nodes that are not needed.
@@ -119,15 +129,9 @@ type look struct {
 	began time.Time // of the slice that is worked on
 }
 
-// Sizes of slices.
-const (
-	numbersPerSlice = 8192 // row numbers of a table that are read at once
-	writesPerSlice  = 1000 // rows written in one commit
-)
-
 // rest lets others work, three times as long as the last slice took.
 func (l *look) rest(ctx context.Context) error {
-	timer := time.NewTimer(3 * l.Now().Sub(l.began))
+	timer := time.NewTimer(min(3*l.Now().Sub(l.began), maxRest))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -35,7 +35,7 @@ func (l *look) note(ctx context.Context, first int64) error {
 		}
 		_, unmet := w.doubted.split()
 		noted = noted || len(unmet) > 0
-		for some := range slices.Chunk(unmet, writesPerSlice) {
+		for some := range slices.Chunk(unmet, l.writes) {
 			if err := l.commit(ctx, rooms.NoteNodes{RoomNum: l.room.Num, Nodes: some}); err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ func (l *look) note(ctx context.Context, first int64) error {
 // dropNotes drops what a look that was broken off has noted.
 func (l *look) dropNotes(ctx context.Context) error {
 	for {
-		old, err := rooms.Notes(ctx, l.DB, l.room.Num, math.MaxInt64, writesPerSlice)
+		old, err := rooms.Notes(ctx, l.DB, l.room.Num, math.MaxInt64, l.writes)
 		if err != nil {
 			return fmt.Errorf("read the notes on %s: %w", l.room.ID, err)
 		}
@@ -65,8 +65,8 @@ func (l *look) dropNotes(ctx context.Context) error {
 
 // doubted returns nodes with numbers above one, as many as are looked at together, and the number up to which these are all.
 func (l *look) doubted(ctx context.Context, after int64) (nodes []statetree.NodeID, upTo int64, err error) {
-	for after < l.upTo && len(nodes)+numbersPerSlice <= l.maxNodes {
-		slice := rooms.Numbers{After: after, UpTo: min(after+numbersPerSlice, l.upTo)}
+	for after < l.upTo && len(nodes)+int(l.numbers) <= l.nodes {
+		slice := rooms.Numbers{After: after, UpTo: min(after+l.numbers, l.upTo)}
 		some, err := rooms.NodeNumbersIn(ctx, l.DB, l.room.Num, slice)
 		if err != nil {
 			return nil, 0, fmt.Errorf("read the state nodes of %s: %w", l.room.ID, err)
@@ -97,7 +97,9 @@ func (w *walk) down(ctx context.Context, roots []statetree.NodeID) error {
 	}
 	for len(todo) > 0 {
 		rest := len(todo) - min(len(todo), statetree.MaxLoad)
-		children, err := w.children(ctx, todo[rest:])
+		some := slices.Clone(todo[rest:])
+		slices.Sort(some)
+		children, err := w.children(ctx, slices.Compact(some)) // what was forgotten may have been met twice
 		if err != nil {
 			return err
 		}
@@ -121,7 +123,7 @@ func (w *walk) isNew(id statetree.NodeID) bool {
 	if _, met := w.seen[id]; met {
 		return false
 	}
-	if len(w.seen) >= w.maxSeen {
+	if len(w.seen) >= w.limits.seen {
 		clear(w.seen)
 	}
 	w.seen[id] = struct{}{}

@@ -14,7 +14,7 @@ import (
 func (l *look) sweep(ctx context.Context) error {
 	deleted, kept := 0, 0
 	for below := statetree.NodeID(math.MaxInt64); ; {
-		noted, err := rooms.Notes(ctx, l.DB, l.room.Num, below, l.maxNodes)
+		noted, err := rooms.Notes(ctx, l.DB, l.room.Num, below, l.nodes)
 		if err != nil {
 			return fmt.Errorf("read the notes on %s: %w", l.room.ID, err)
 		}
@@ -53,13 +53,13 @@ func (l *look) sweepSome(ctx context.Context, noted *nodeSet) (kept, deleted int
 		return 0, 0, err
 	}
 	needed, unneeded := noted.split()
-	for some := range slices.Chunk(needed, writesPerSlice) {
+	for some := range slices.Chunk(needed, l.writes) {
 		if err := l.commit(ctx, rooms.DropNotes{RoomNum: l.room.Num, Nodes: some}); err != nil {
 			return len(needed), 0, err
 		}
 	}
 	slices.Reverse(unneeded) // whoever stops in between leaves none that names one that is gone
-	for some := range slices.Chunk(unneeded, writesPerSlice) {
+	for some := range slices.Chunk(unneeded, l.writes) {
 		if err := watch.Delete(ctx, some); err != nil {
 			return len(needed), deleted, err
 		}
@@ -83,8 +83,8 @@ func (l *look) markRoots(ctx context.Context, noted *nodeSet) error {
 		}
 		return l.rest(ctx)
 	}
-	for after := l.room.Num; after < l.upTo; after += numbersPerSlice {
-		slice := rooms.Numbers{After: after, UpTo: min(after+numbersPerSlice, l.upTo)}
+	for after := l.room.Num; after < l.upTo; after += l.numbers {
+		slice := rooms.Numbers{After: after, UpTo: min(after+l.numbers, l.upTo)}
 		if err := mark(rooms.NamedIn(ctx, l.DB, slice, noted.lowest(), noted.highest())); err != nil {
 			return err
 		}
@@ -107,8 +107,8 @@ func (l *look) markNamed(ctx context.Context, noted *nodeSet) error {
 		}
 		return err
 	}
-	for upTo := l.upTo; upTo > l.room.Num; upTo -= numbersPerSlice {
-		slice := rooms.Numbers{After: max(upTo-numbersPerSlice, l.room.Num), UpTo: upTo}
+	for upTo := l.upTo; upTo > l.room.Num; upTo -= l.numbers {
+		slice := rooms.Numbers{After: max(upTo-l.numbers, l.room.Num), UpTo: upTo}
 		if err := rooms.NodesIn(ctx, l.DB, l.room.Num, slice, take); err != nil {
 			return fmt.Errorf("read the state nodes of %s: %w", l.room.ID, err)
 		}

@@ -114,7 +114,7 @@ func (s *Owners) turn(ctx context.Context, room rooms.Room, work Task, on *footi
 		if err := st.finish(ctx); err != nil {
 			return err
 		}
-		if err := o.watch.pass(st); err != nil {
+		if err := o.watch.pass(ctx, st); err != nil {
 			return err
 		}
 		return st.mustBeSigned(o.tip, o.last)

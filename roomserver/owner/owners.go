@@ -107,6 +107,9 @@ func (s *Owners) Sweep(now time.Time) {
 		if !o.mu.TryLock() {
 			continue
 		}
+		if o.watch.over(now) {
+			o.watch = nil
+		}
 		if graphs += o.graph.bytes(); graphs > maxGraphsBytes {
 			graphs -= o.graph.bytes()
 			o.graph.forget()

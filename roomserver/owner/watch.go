@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/storage"
@@ -45,7 +46,7 @@ func (s *Owners) Unnamed(roomNum int64) bool {
 // Watch has the owner of a room watch for noted nodes, which ascend, and returns the roots that it stands on. When it
 // returns, all that was built before is committed or has failed.
 func (s *Owners) Watch(ctx context.Context, room rooms.Room, noted []statetree.NodeID) (w *NodeWatch, held []statetree.NodeID, err error) {
-	w = &NodeWatch{owners: s, room: room, noted: noted, deleted: make(map[statetree.NodeID]bool)}
+	w = &NodeWatch{owners: s, room: room, noted: noted, deleted: make([]uint64, len(noted)/64+1), used: s.now()}
 	o, err := s.acquire(room)
 	if err != nil {
 		return nil, nil, err
@@ -75,22 +76,30 @@ var ErrDisturbed = errors.New("owner: the room has moved on under the look")
 func (s *Owners) Hasher() statetree.Hasher { return s.cache.Hasher }
 
 // A NodeWatch is kept by an owner while noted nodes of its room are looked at and deleted, and after that until it is
-// unloaded. Its fields are bound by the lock of the owner.
+// unloaded, or for watchAfter. Its fields are bound by the lock of the owner.
 type NodeWatch struct {
 	owners    *Owners
 	room      rooms.Room
 	noted     []statetree.NodeID // ascending
-	deleted   map[statetree.NodeID]bool
-	disturbed bool // a step has named a noted one
+	deleted   []uint64           // bits, by index in noted
+	disturbed bool               // a step has named one that is noted and not deleted
+	used      time.Time
 }
+
+// watchAfter is how long a watch is kept after its last use. Nothing that is under way takes so long.
+const watchAfter = time.Hour
+
+// over says whether a watch is not needed any more.
+func (w *NodeWatch) over(now time.Time) bool { return w != nil && now.Sub(w.used) >= watchAfter }
 
 // see takes note of nodes that a step names. The error is that one of them was deleted: the step must not be stored.
 func (w *NodeWatch) see(named []statetree.NodeID) error {
 	for _, id := range named {
-		if _, noted := slices.BinarySearch(w.noted, id); !noted {
+		i, noted := slices.BinarySearch(w.noted, id)
+		if !noted {
 			continue
 		}
-		if w.deleted[id] {
+		if w.deleted[i/64]&(1<<(i%64)) != 0 {
 			return fmt.Errorf("state node %d of %s was deleted: %w", id, w.room.ID, storage.ErrChain)
 		}
 		w.disturbed = true
@@ -99,7 +108,7 @@ func (w *NodeWatch) see(named []statetree.NodeID) error {
 }
 
 // pass looks at a step that is about to be stored. It begins anew if it stands on what was deleted.
-func (w *NodeWatch) pass(st *Step) error {
+func (w *NodeWatch) pass(ctx context.Context, st *Step) error {
 	if w == nil {
 		return nil
 	}
@@ -115,7 +124,7 @@ func (w *NodeWatch) pass(st *Step) error {
 	}
 	err := w.see(named)
 	if err != nil {
-		w.owners.log.ErrorContext(context.Background(), "a step stood on a deleted state", "room", w.room.ID, "error", err)
+		w.owners.log.ErrorContext(ctx, "a step stood on a deleted state", "room", w.room.ID, "error", err)
 	}
 	return err
 }
@@ -141,8 +150,11 @@ func (w *NodeWatch) Delete(ctx context.Context, nodes []statetree.NodeID) error 
 		return ErrDisturbed
 	}
 	for _, id := range nodes {
-		w.deleted[id] = true
+		if i, noted := slices.BinarySearch(w.noted, id); noted {
+			w.deleted[i/64] |= 1 << (i % 64)
+		}
 	}
+	w.used = w.owners.now()
 	stored := make(chan error, 1)
 	w.owners.db.Submit(rooms.DropNodes{RoomNum: w.room.Num, Nodes: nodes}, func(_ storage.Position, err error) { stored <- err })
 	o.release()
