@@ -14,6 +14,7 @@ import (
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/roomserver"
+	"github.com/myelin-chat/myelin/roomserver/policy"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -411,6 +412,42 @@ func TestPolicyThatIsSlow(t *testing.T) {
 		w.remote.policy = p.sign
 		if _, err := w.s.Send(context.Background(), as("alice"), send(w.room.ID, "again")); err != nil {
 			t.Errorf("the next: got %v, want that it is asked", err)
+		}
+	})
+}
+
+// What a policy server had no time for is not kept, so that it can be sent again; what it was asked about is.
+func TestPolicyWithoutTime(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		p := w.usePolicy(1)
+		roomserver.SetPolicyPatience(w.s, 50*time.Millisecond)
+		var events []*event.Event
+		for i, prev := 0, w.base; i < 2*policy.MaxAsked; i++ {
+			prev = w.say(bobThere, fmt.Sprint(i), prev)
+			events = append(events, prev)
+		}
+		var asked atomic.Int64
+		w.remote.policy = func(ctx context.Context, ev *event.Event) (*event.Event, error) {
+			if asked.Add(1) > policy.MaxAsked {
+				return policyWaits(ctx, ev)
+			}
+			return p.sign(ctx, ev)
+		}
+		for i, got := range w.s.Receive(context.Background(), elsewhere, w.room.ID, events) {
+			late := i >= policy.MaxAsked
+			if late && (got.Outcome != roomserver.Busy || w.stored(events[i]) != nil) {
+				t.Errorf("event %d: got outcome %d, %v; want it not kept, to be sent again", i, got.Outcome, got.Err)
+			}
+			if !late && got.Outcome != roomserver.Accepted && got.Outcome != roomserver.Busy {
+				t.Errorf("event %d: got outcome %d, %v; want it accepted, or to be sent again", i, got.Outcome, got.Err)
+			}
+		}
+		w.remote.policy = p.sign
+		roomserver.SetPolicyPatience(w.s, time.Minute)
+		for i, got := range w.s.Receive(context.Background(), elsewhere, w.room.ID, events) {
+			if got.Outcome != roomserver.Accepted && got.Outcome != roomserver.Known {
+				t.Errorf("event %d again: got outcome %d, %v; want it accepted", i, got.Outcome, got.Err)
+			}
 		}
 	})
 }

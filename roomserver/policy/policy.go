@@ -62,9 +62,11 @@ func (p Server) Wants(ev *event.Event) bool {
 // Limits of asking policy servers.
 const (
 	timeout    = 5 * time.Second  // for one event
-	pause      = 30 * time.Second // one that cannot be reached is not asked again
+	firstPause = time.Second      // one that cannot be reached is not asked again; twice as long each time
+	lastPause  = 30 * time.Second // but no longer
 	MaxAsked   = 16               // requests to one policy server at a time
 	maxServers = 1000             // of which it is remembered how they are
+	busyForMS  = 1000             // when to come again where too much is asked
 )
 
 // Servers asks the policy servers of rooms, and knows how they are.
@@ -78,8 +80,11 @@ type Servers struct {
 }
 
 type state struct {
-	slots     chan struct{}
-	downUntil time.Time // guarded by PolicyServers.mu
+	slots chan struct{}
+
+	// Guarded by Servers.mu.
+	downUntil time.Time
+	pause     time.Duration // the last one; 0: it was reached since
 }
 
 func (l *Servers) of(name matrix.ServerName) *state {
@@ -114,13 +119,24 @@ func (l *Servers) isDown(p *state, now time.Time) bool {
 	return now.Before(p.downUntil)
 }
 
-func (l *Servers) setDown(p *state, until time.Time) {
+// noteDown lets a policy server rest. Requests that fail beside each other are one failure.
+func (l *Servers) noteDown(p *state, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.downUntil = until
+	if now.Before(p.downUntil) {
+		return
+	}
+	p.pause = min(max(firstPause, 2*p.pause), lastPause)
+	p.downUntil = now.Add(p.pause)
 }
 
-// New makes PolicyServers for a server of this name. Sign asks one of them for its signature of an event, and
+func (l *Servers) noteUp(p *state) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.pause = 0
+}
+
+// New makes the Servers that a server of this name asks. Sign asks one of them for its signature of an event, and
 // returns the event with it. The error is a *matrix.Error with a status below 500 if the policy server refuses: it may be shown to a client. Any
 // other says that it cannot be reached, or makes no sense.
 func New(name matrix.ServerName, now func() time.Time, sign func(context.Context, Server, *event.Event) (*event.Event, error)) *Servers {
@@ -128,13 +144,15 @@ func New(name matrix.ServerName, now func() time.Time, sign func(context.Context
 }
 
 // Sign returns an event with the signature of a policy server, which is asked for it. The error is what the client
-// is told: what the policy server says, or that it cannot be reached, which is then believed for a while.
+// is told: what the policy server says, or that it cannot be reached, which is then believed for a while, or that
+// it was not asked (IsUnasked).
 // https://spec.matrix.org/v1.19/server-server-api/#asking-for-a-policy-server-signature-on-an-event
 func (l *Servers) Sign(ctx context.Context, p Server, ev *event.Event) (*event.Event, error) {
 	unreachable := matrix.Errorf(matrix.Unknown, "the policy server %s of this room cannot be reached", p.Name).WithStatus(502)
+	busy := unaskedError{matrix.Errorf(matrix.LimitExceeded, "too much is asked of the policy server %s", p.Name).With("retry_after_ms", busyForMS)}
 	how := l.of(p.Name)
 	if !how.enter(ctx) {
-		return nil, unreachable
+		return nil, busy
 	}
 	defer how.leave()
 	if p.Name == l.name || l.isDown(how, l.now()) {
@@ -146,14 +164,27 @@ func (l *Servers) Sign(ctx context.Context, p Server, ev *event.Event) (*event.E
 	var said *matrix.Error
 	switch {
 	case errors.As(err, &said) && said.Status() < 500:
+		l.noteUp(how)
 		return nil, said
+	case err != nil && ctx.Err() != nil:
+		return nil, busy // it is who asks that has no more time
 	case err != nil:
-		if ctx.Err() == nil { // else it is who asks that has no more time
-			l.setDown(how, l.now().Add(pause))
-		}
+		l.noteDown(how, l.now())
 		return nil, unreachable
-	case signed.ID != ev.ID || p.Wants(signed):
+	}
+	l.noteUp(how)
+	if signed.ID != ev.ID || p.Wants(signed) {
 		return nil, matrix.Errorf(matrix.Forbidden, "the policy server %s of this room has not signed the event", p.Name)
 	}
 	return signed, nil
 }
+
+// unaskedError says that too much is asked of a policy server at once, or that its answer was not waited for.
+type unaskedError struct{ answer *matrix.Error }
+
+func (e unaskedError) Error() string { return e.answer.Error() }
+func (e unaskedError) Unwrap() error { return e.answer }
+
+// IsUnasked says whether an error of Sign tells nothing about the event, nor about the policy server: it had no time for it.
+// Since each of its answers is waited for a few seconds only, its turn will come.
+func IsUnasked(err error) bool { return errors.As(err, new(unaskedError)) }

@@ -56,9 +56,11 @@ func (s *Receiver) Receive(ctx context.Context, origin matrix.ServerName, id mat
 	if err := s.storeFetched(ctx, f); err != nil {
 		return r.all(owner.OutcomeOf(err), err)
 	}
-	if err := f.askPolicy(ctx); err != nil {
+	unasked, err := f.askPolicy(ctx)
+	if err != nil {
 		return r.all(owner.OutcomeOf(err), err)
 	}
+	r.note(unasked...)
 	if err := s.owners.ReadGraphAhead(ctx, f.Hints, f.batch); err != nil {
 		return r.all(owner.OutcomeOf(err), err)
 	}

@@ -41,13 +41,15 @@ type Receiver struct {
 	inbox inbox
 	// MemberChunk is how many members of a partial room are stored in one step of its owner. It is not changed while Run does.
 	MemberChunk int
+	// PolicyPatience is how long a policy server is waited for, for all events that came together.
+	PolicyPatience time.Duration
 }
 
 // New makes a Receiver. It works at once; Run fetches the members of partial rooms.
 func New(s Settings) *Receiver {
 	return &Receiver{
 		owners: s.Owners, db: s.DB, name: s.Owners.ServerName(), key: s.Key, remote: s.Remote, now: s.Now, log: s.Log,
-		MemberChunk: memberChunk,
+		MemberChunk: memberChunk, PolicyPatience: policyPatience,
 	}
 }
 
