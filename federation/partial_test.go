@@ -252,7 +252,7 @@ func TestPartialJoinIsVouchedForByHost(t *testing.T) {
 	if stands := guest.stands("bob", room).Membership; stands == event.Join {
 		t.Error("bob, who is banned, has joined")
 	}
-	host.door.dead = true
+	host.door.dead.Store(true)
 	if err := guest.join("bob", room, liarName); err == nil || len(l.got) > 0 {
 		t.Errorf("with a host that is away: got %v, want that nobody else is believed", err)
 	}
@@ -278,7 +278,7 @@ func TestPartialJoinOfRestrictedRoom(t *testing.T) {
 	if !guest.isPartial(room) {
 		t.Fatal("all members came with the join")
 	}
-	host.door.dead = true
+	host.door.dead.Store(true)
 	must(t, guest.join("bob", room, "second.example"))
 	must(t, guest.completePartial(t.Context()))
 	wantMember(t, "bob", guest.stands("bob", room).Membership, event.Join)

@@ -4,8 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -49,23 +48,15 @@ func pendingInvite(room matrix.RoomID, sender, user matrix.UserID, signed json.R
 }
 
 // onBind is what an identity server tells a house.
-func (w *town) onBind(h *house, in remote.OnBind) int {
-	w.t.Helper()
+func (h *house) onBind(in remote.OnBind) int {
+	h.t.Helper()
 	text, err := json.Marshal(in)
 	if err != nil {
-		w.t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(w.t.Context(), "PUT", "https://"+string(h.name)+"/_matrix/federation/v1/3pid/onbind", strings.NewReader(string(text)))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	answer, err := w.plainClient(h).Do(r)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, answer.Body)
-	return answer.StatusCode
+	rw := httptest.NewRecorder()
+	h.door.ServeHTTP(rw, httptest.NewRequest("PUT", path("v1", "3pid", "onbind"), strings.NewReader(string(text))))
+	return rw.Code
 }
 
 func TestThirdPartyInvite(t *testing.T) {
@@ -73,7 +64,7 @@ func TestThirdPartyInvite(t *testing.T) {
 	host, guest := w.house("host.example"), w.house("guest.example")
 	room := host.create(roomserver.CreateRoom{Preset: "private_chat", Version: "11"})
 	sign := host.offer(room)
-	if got := w.onBind(guest, pendingInvite(room, host.user("alice"), guest.user("bob"), sign(guest.user("bob")))); got != 200 {
+	if got := guest.onBind(pendingInvite(room, host.user("alice"), guest.user("bob"), sign(guest.user("bob")))); got != 200 {
 		t.Fatalf("onbind: status %d, want 200", got)
 	}
 	wantMember(t, "at the host", host.member(room, guest.user("bob")), event.Invite)
@@ -82,7 +73,7 @@ func TestThirdPartyInvite(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The address may be that of a user of the host itself.
-	if got := w.onBind(host, pendingInvite(room, host.user("alice"), host.user("bob"), sign(host.user("bob")))); got != 200 {
+	if got := host.onBind(pendingInvite(room, host.user("alice"), host.user("bob"), sign(host.user("bob")))); got != 200 {
 		t.Fatalf("onbind at home: status %d, want 200", got)
 	}
 	wantMember(t, "at home", host.member(room, host.user("bob")), event.Invite)
@@ -143,10 +134,10 @@ func TestThirdPartyInviteRefused(t *testing.T) {
 	for range 20 {
 		many.Invites = append(many.Invites, many.Invites[0])
 	}
-	if got := w.onBind(guest, many); got != 413 {
+	if got := guest.onBind(many); got != 413 {
 		t.Errorf("many invites: status %d, want 413", got)
 	}
-	if got := w.onBind(guest, pendingInvite(room, host.user("alice"), guest.user("nobody"), nil)); got != 404 {
+	if got := guest.onBind(pendingInvite(room, host.user("alice"), guest.user("nobody"), nil)); got != 404 {
 		t.Errorf("nobody's address: status %d, want 404", got)
 	}
 }
