@@ -15,7 +15,7 @@ import (
 type question struct {
 	num  statetree.Value
 	ev   *event.Event
-	auth []Ref          // its auth events, if they may stand in for state
+	auth []Ref          // its auth events, if they were read, see resolution.standIn
 	need []event.Key    // all that the check looks at, the create event included
 	at   [maxNeed]place // of these
 	own  place          // of the event itself
@@ -59,8 +59,9 @@ func (r *resolution) placeOf(k statetree.Key) place {
 // join, join rules, third-party invite.
 const maxNeed = 8
 
-// pose makes q the question of an event. What it had of another is reused.
-func (r *resolution) pose(q *question, e *entry, ev *event.Event) {
+// pose makes q the question of an event, like which the one before it may be.
+// What q was before is reused.
+func (r *resolution) pose(q, before *question, e *entry, ev *event.Event) {
 	q.num, q.ev, q.auth, q.own = e.num, ev, nil, e.own
 	q.need = auth.AppendNeeded(q.need[:0], ev)
 	if !slices.Contains(q.need, createKey) {
@@ -68,9 +69,12 @@ func (r *resolution) pose(q *question, e *entry, ev *event.Event) {
 	}
 	own := ev.StateID()
 	for i, need := range q.need {
-		if need == own {
+		switch {
+		case need == own:
 			q.at[i] = q.own
-		} else {
+		case before != nil && i < len(before.need) && before.need[i] == need:
+			q.at[i] = before.at[i]
+		default:
 			q.at[i] = r.placeOf(r.keyOf(need))
 		}
 	}
@@ -141,9 +145,9 @@ func (r *resolution) numbers(ctx context.Context, q *question, nums []statetree.
 		if err != nil {
 			return nil, err
 		}
-		for _, a := range q.auth {
-			if v == 0 && a.Key == p.key {
-				v = a.Num
+		if v == 0 {
+			if v, err = r.standIn(ctx, q, p.key); err != nil {
+				return nil, err
 			}
 		}
 		if v == 0 && p.key == r.keys.create && !r.room.Version.CreateInAuthEvents {
@@ -152,6 +156,29 @@ func (r *resolution) numbers(ctx context.Context, q *question, nums []statetree.
 		nums = append(nums, v)
 	}
 	return nums, nil
+}
+
+// standIn returns the auth event of a question's event that has a key, or 0.
+// Version 1 does without.
+func (r *resolution) standIn(ctx context.Context, q *question, k statetree.Key) (statetree.Value, error) {
+	if r.room.Version.StateResolution == event.StateResolutionV1 {
+		return 0, nil
+	}
+	if q.auth == nil {
+		n, _, err := r.node(ctx, q.num)
+		if err != nil {
+			return 0, err
+		}
+		from := len(r.standIns)
+		r.standIns = append(r.standIns, n.Auth...)
+		q.auth = r.standIns[from:]
+	}
+	for _, a := range q.auth {
+		if a.Key == k {
+			return a.Num, nil
+		}
+	}
+	return 0, nil
 }
 
 // current returns what the partial state has at a key. In v2.1 it begins
@@ -233,18 +260,11 @@ func (r *resolution) ask(ctx context.Context, entries []*entry) error {
 		return err
 	}
 	r.questions = slices.Grow(r.questions[:0], len(entries))[:len(entries)]
-	refs := r.standIns[:0]
+	r.standIns = r.standIns[:0]
+	var before *question
 	for i, e := range entries {
-		n, _, err := r.node(ctx, e.num)
-		if err != nil {
-			return err
-		}
-		q := &r.questions[i]
-		r.pose(q, e, r.loaded[i])
-		from := len(refs)
-		refs = append(refs, n.Auth...)
-		q.auth = refs[from:]
+		r.pose(&r.questions[i], before, e, r.loaded[i])
+		before = &r.questions[i]
 	}
-	r.standIns = refs
 	return nil
 }

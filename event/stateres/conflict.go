@@ -3,9 +3,7 @@ package stateres
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -35,7 +33,8 @@ type conflict struct {
 	outcome statetree.Value
 }
 
-// disputed is an event of the conflicted state set.
+// disputed is an event at whose place the states do not agree: in v2, of the
+// conflicted state set.
 type disputed struct {
 	in       mask  // the states that hold it
 	conflict int32 // in resolution.conflicts
@@ -63,15 +62,7 @@ func (r *resolution) findConflicts(ctx context.Context) error {
 			return err
 		}
 	}
-	r.partial = make([]statetree.Value, len(r.conflicts.items))
-	for i := range r.conflicts.items {
-		c := &r.conflicts.items[i]
-		if err := r.settle(ctx, c.key, &c.value); err != nil {
-			return err
-		}
-		r.partial[i] = c.value.outcome
-	}
-	return nil
+	return r.dispute(ctx)
 }
 
 // conflictAt returns the conflict at a key, for whose value the first state
@@ -109,55 +100,66 @@ func (c *conflict) move(num statetree.Value, state mask) {
 	c.candidates = append(c.candidates, candidate{num: num, in: state})
 }
 
-// settle drops what the graph does not have, and looks whether that leaves a
-// conflict. In v1 an event that some states have and others have nothing in
-// the place of is none; in v2 it is.
-func (r *resolution) settle(ctx context.Context, k statetree.Key, c *conflict) error {
-	events := 0
-	for i := range c.candidates {
-		o := &c.candidates[i]
-		if o.num == 0 {
-			continue
-		}
-		n, found, err := r.node(ctx, o.num)
-		switch {
-		case err != nil:
-			return err
-		case !found:
-			r.dropped = append(r.dropped, o.num)
-			o.num = -o.num
-		case n.Key != k:
-			return fmt.Errorf("%w: event %d has another key in the auth graph", ErrMismatch, o.num)
-		default:
-			c.outcome = o.num
-			events++
-		}
-	}
-	c.settled = events == 0 || events == 1 && r.room.Version.StateResolution == event.StateResolutionV1
-	if !c.settled {
-		c.outcome = 0
-	}
-	return nil
-}
-
-// dispute fills in the conflicted state set, ascending: about as the events
-// came, and lie in memory.
-func (r *resolution) dispute() {
+// dispute finds the events in conflict, drops what the graph does not have, and
+// settles what that decides.
+func (r *resolution) dispute(ctx context.Context) error {
 	items := make([]item[statetree.Value, disputed], 0, 2*len(r.conflicts.items))
 	for i := range r.conflicts.items {
-		c := r.conflicts.value(i)
-		if c.settled {
-			continue
-		}
-		for _, o := range c.candidates {
-			if o.num > 0 {
+		for _, o := range r.conflicts.value(i).candidates {
+			if o.num != 0 {
 				items = append(items, item[statetree.Value, disputed]{disputed{o.in, int32(i)}, o.num})
 			}
 		}
 	}
+	// About as the events came, and lie in memory.
 	sortByNum(items, func(i *item[statetree.Value, disputed]) statetree.Value { return i.key })
-	r.disputed.items = items
+	kept := items[:0]
+	for _, e := range items {
+		c := &r.conflicts.items[e.value.conflict]
+		n, found, err := r.node(ctx, e.key)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			r.dropped = append(r.dropped, e.key)
+			c.value.drop(e.key)
+		case n.Key != c.key:
+			return fmt.Errorf("%w: event %d has another key in the auth graph", ErrMismatch, e.key)
+		default:
+			kept = append(kept, e)
+		}
+	}
+	r.disputed.items = kept
 	r.disputed.index()
+	r.settle()
+	return nil
+}
+
+// settle looks whether there is a conflict, at each place. In v1 an event that
+// some states have and others have nothing in the place of is none; in v2 it is.
+func (r *resolution) settle() {
+	r.partial = make([]statetree.Value, len(r.conflicts.items))
+	for i := range r.conflicts.items {
+		c := r.conflicts.value(i)
+		events, last := 0, statetree.Value(0)
+		for _, o := range c.candidates {
+			if o.num > 0 {
+				events, last = events+1, o.num
+			}
+		}
+		if events == 0 || events == 1 && r.room.Version.StateResolution == event.StateResolutionV1 {
+			c.settled, c.outcome, r.partial[i] = true, last, last
+		}
+	}
+}
+
+// drop says that the graph does not have an event.
+func (c *conflict) drop(num statetree.Value) {
+	for i := range c.candidates {
+		if c.candidates[i].num == num {
+			c.candidates[i].num = -num
+		}
+	}
 }
 
 // holders returns the states that hold an event.
@@ -195,7 +197,6 @@ func (r *resolution) result() Result {
 			nearest = i
 		}
 	}
-	slices.Sort(r.dropped)
 	res := Result{
 		Base: r.states[nearest], Dropped: r.dropped,
 		Conflicts: len(r.conflicts.items), Replayed: r.replayed, Visits: r.visits,
@@ -221,81 +222,4 @@ func (c *conflict) at(state int) statetree.Value {
 		}
 	}
 	return 0
-}
-
-// base reads one tree, key by key at first and whole when that is cheaper. What
-// the tree does not know counts as not there.
-type base struct {
-	trees *statetree.Store
-	tree  statetree.Tree
-	known table[statetree.Key, statetree.Value]
-	whole bool
-	reads int
-	limit int // of reads, then it is read whole; 0: not known yet
-}
-
-const (
-	minReads     = 256
-	readsPerWalk = 8 // walking over so many entries costs as much as looking up one
-)
-
-func newBase(trees *statetree.Store, tree statetree.Tree) base {
-	return base{trees: trees, tree: tree, known: newTable[statetree.Key, statetree.Value](0)}
-}
-
-func (b *base) value(ctx context.Context, k statetree.Key) (statetree.Value, error) {
-	if id, ok := b.known.find(k); ok {
-		return *b.known.value(id), nil
-	}
-	if !b.whole && b.reads >= b.limit {
-		if err := b.grow(ctx); err != nil {
-			return 0, err
-		}
-		return b.value(ctx, k)
-	}
-	if b.whole {
-		return 0, nil
-	}
-	b.reads++
-	v, err := b.trees.Get(ctx, b.tree, k)
-	if errors.Is(err, statetree.ErrUnknown) {
-		err = nil
-	}
-	if err == nil {
-		*b.known.of(k) = v
-	}
-	return v, err
-}
-
-// grow sets the limit, or reads the whole tree if it is reached.
-func (b *base) grow(ctx context.Context) error {
-	if b.limit == 0 {
-		n, err := b.trees.Len(ctx, b.tree)
-		b.limit = max(minReads, n/readsPerWalk)
-		return err
-	}
-	known := newTable[statetree.Key, statetree.Value](b.limit * readsPerWalk)
-	err := b.trees.Walk(ctx, b.tree, statetree.All, func(k statetree.Key, v statetree.Value) error {
-		*known.of(k) = v
-		return nil
-	})
-	if errors.Is(err, statetree.ErrUnknown) {
-		b.limit = math.MaxInt
-		return nil
-	}
-	b.known, b.whole = known, true
-	return err
-}
-
-// warm reads the values of many keys at once.
-func (b *base) warm(ctx context.Context, keys []statetree.Key) error {
-	if b.whole {
-		return nil
-	}
-	keys = slices.DeleteFunc(keys, func(k statetree.Key) bool { _, ok := b.known.find(k); return ok })
-	values, _, err := b.trees.GetKnown(ctx, b.tree, keys)
-	for i := range values {
-		*b.known.of(keys[i]) = values[i]
-	}
-	return err
 }

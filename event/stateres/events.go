@@ -31,6 +31,7 @@ type held struct {
 	events table[statetree.Value, *event.Event] // nil: is to be read again
 	spare  []event.Event                        // not used yet
 	text   []byte                               // contents, and room for more
+	last   *event.Event                         // placed, whose texts the next may share
 	large  []int                                // numbers in events of those with large content
 	bytes  int                                  // of that
 
@@ -119,6 +120,13 @@ func (h *held) place(ev *event.Event) *event.Event {
 	h.spare = h.spare[1:]
 	*e = auth.Essence(ev)
 	e.RoomID = h.room.ID // the same text, once for all
+	if h.last != nil && h.last.Type == e.Type {
+		e.Type = h.last.Type
+	}
+	if h.last != nil && h.last.Sender == e.Sender {
+		e.Sender = h.last.Sender
+	}
+	h.last = e
 	if len(h.text)+len(e.Content) > cap(h.text) {
 		h.text = make([]byte, 0, (1+len(h.spare))*largeContent/8)
 	}

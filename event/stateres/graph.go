@@ -17,16 +17,19 @@ import (
 // event are a run of them; those that cite one event are a list, linked from
 // the newest to the oldest.
 type Graph struct {
-	nums   []statetree.Value // of each event
-	keys   []statetree.Key   // of each event
-	first  []uint32          // of each event: its first citation
-	newest []uint32          // of each event: the newest citation of it, plus 1
-
+	events  []graphEvent
 	cited   []uint32 // of each citation: the event cited
 	older   []uint32 // of each citation: the next older one of the same event, plus 1
 	sources []uint32 // of every sourceStep-th citation: the event that makes it
 
 	slots []uint32 // hash table of events by number: event plus 1
+}
+
+// graphEvent is what a step in the graph asks of an event, in one place.
+type graphEvent struct {
+	Ref
+	first  uint32 // its first citation
+	newest uint32 // the newest citation of it, plus 1
 }
 
 const (
@@ -47,13 +50,12 @@ var (
 func NewGraph() *Graph { return &Graph{slots: make([]uint32, minSlots)} }
 
 // Len returns the number of events.
-func (g *Graph) Len() int { return len(g.nums) }
+func (g *Graph) Len() int { return len(g.events) }
 
 // Bytes returns the memory that the graph takes.
 func (g *Graph) Bytes() int64 {
-	wide := cap(g.nums) + cap(g.keys)
-	narrow := cap(g.first) + cap(g.newest) + cap(g.cited) + cap(g.older) + cap(g.sources) + cap(g.slots)
-	return 8*int64(wide) + 4*int64(narrow)
+	const event = 24
+	return event*int64(cap(g.events)) + 4*int64(cap(g.cited)+cap(g.older)+cap(g.sources)+cap(g.slots))
 }
 
 // Has says whether the graph has an event.
@@ -68,7 +70,7 @@ func (g *Graph) Append(e Ref, auth []statetree.Value) error {
 	if g.Has(e.Num) {
 		return nil
 	}
-	if len(g.nums) >= maxIndex || len(g.cited)+len(auth) >= maxIndex {
+	if len(g.events) >= maxIndex || len(g.cited)+len(auth) >= maxIndex {
 		return ErrGraphFull
 	}
 	edges := len(g.cited)
@@ -80,15 +82,12 @@ func (g *Graph) Append(e Ref, auth []statetree.Value) error {
 		}
 		g.cited = append(g.cited, at)
 	}
-	at := uint32(len(g.nums))
-	g.nums = append(g.nums, e.Num)
-	g.keys = append(g.keys, e.Key)
-	g.first = append(g.first, uint32(edges))
-	g.newest = append(g.newest, 0)
+	at := uint32(len(g.events))
+	g.events = append(g.events, graphEvent{Ref: e, first: uint32(edges)})
 	for edge := edges; edge < len(g.cited); edge++ {
-		target := g.cited[edge]
-		g.older = append(g.older, g.newest[target])
-		g.newest[target] = uint32(edge) + 1
+		target := &g.events[g.cited[edge]]
+		g.older = append(g.older, target.newest)
+		target.newest = uint32(edge) + 1
 		if edge%sourceStep == 0 {
 			g.sources = append(g.sources, at)
 		}
@@ -100,15 +99,14 @@ func (g *Graph) Append(e Ref, auth []statetree.Value) error {
 // Truncate takes away the newest events, so that n are left: those of a commit
 // that failed.
 func (g *Graph) Truncate(n int) {
-	for len(g.nums) > n {
-		at := len(g.nums) - 1
-		edges := int(g.first[at])
+	for len(g.events) > n {
+		at := len(g.events) - 1
+		edges := int(g.events[at].first)
 		for edge := len(g.cited) - 1; edge >= edges; edge-- {
-			g.newest[g.cited[edge]] = g.older[edge]
+			g.events[g.cited[edge]].newest = g.older[edge]
 		}
 		g.remove(uint32(at))
-		g.nums, g.keys = g.nums[:at], g.keys[:at]
-		g.first, g.newest = g.first[:at], g.newest[:at]
+		g.events = g.events[:at]
 		g.cited, g.older = g.cited[:edges], g.older[:edges]
 		g.sources = g.sources[:(edges+sourceStep-1)/sourceStep]
 	}
@@ -120,10 +118,10 @@ func (g *Graph) Node(_ context.Context, num statetree.Value, buf []Ref) (Node, b
 	if !ok {
 		return Node{Auth: buf}, false, nil
 	}
-	for _, target := range g.cited[g.first[at]:g.end(at)] {
-		buf = append(buf, Ref{g.nums[target], g.keys[target]})
+	for _, target := range g.cited[g.events[at].first:g.end(at)] {
+		buf = append(buf, g.events[target].Ref)
 	}
-	return Node{Key: g.keys[at], Order: int64(at) + 1, Auth: buf}, true, nil
+	return Node{Key: g.events[at].Key, Order: int64(at) + 1, Auth: buf}, true, nil
 }
 
 // Citing implements [AuthGraph].
@@ -134,12 +132,11 @@ func (g *Graph) Citing(_ context.Context, num statetree.Value, from Cursor, page
 		if !ok {
 			return 0, 0, nil
 		}
-		edge = g.newest[at]
+		edge = g.events[at].newest
 	}
 	n := 0
 	for ; n < len(page) && edge != 0; n++ {
-		source := g.source(edge - 1)
-		page[n] = Ref{g.nums[source], g.keys[source]}
+		page[n] = g.events[g.source(edge-1)].Ref
 		edge = g.older[edge-1]
 	}
 	return n, Cursor(edge), nil
@@ -147,8 +144,8 @@ func (g *Graph) Citing(_ context.Context, num statetree.Value, from Cursor, page
 
 // end returns the citation after the last of an event.
 func (g *Graph) end(at uint32) uint32 {
-	if int(at)+1 < len(g.first) {
-		return g.first[at+1]
+	if int(at)+1 < len(g.events) {
+		return g.events[at+1].first
 	}
 	return uint32(len(g.cited))
 }
@@ -156,13 +153,13 @@ func (g *Graph) end(at uint32) uint32 {
 // source returns the event that makes a citation.
 func (g *Graph) source(edge uint32) uint32 {
 	step := int(edge / sourceStep)
-	low, high := g.sources[step], uint32(len(g.nums))
+	low, high := g.sources[step], uint32(len(g.events))
 	if step+1 < len(g.sources) {
 		high = g.sources[step+1] + 1
 	}
 	// The last event that begins at or before edge; those without citations
 	// before it begin there as well.
-	n := sort.Search(int(high-low), func(i int) bool { return g.first[low+uint32(i)] > edge })
+	n := sort.Search(int(high-low), func(i int) bool { return g.events[low+uint32(i)].first > edge })
 	return low + uint32(n) - 1
 }
 
@@ -171,7 +168,7 @@ func (g *Graph) home(num statetree.Value) int { return homeOf(uint64(num), len(g
 
 func (g *Graph) find(num statetree.Value) (uint32, bool) {
 	for slot := g.home(num); g.slots[slot] != 0; slot = g.after(slot) {
-		if at := g.slots[slot] - 1; g.nums[at] == num {
+		if at := g.slots[slot] - 1; g.events[at].Num == num {
 			return at, true
 		}
 	}
@@ -182,7 +179,7 @@ func (g *Graph) after(slot int) int { return (slot + 1) & (len(g.slots) - 1) }
 
 // enter puts an event into the hash table.
 func (g *Graph) enter(at uint32) {
-	if 4*len(g.nums) > 3*len(g.slots) {
+	if 4*len(g.events) > 3*len(g.slots) {
 		g.slots = make([]uint32, 2*len(g.slots))
 		for i := range at {
 			g.place(i)
@@ -192,7 +189,7 @@ func (g *Graph) enter(at uint32) {
 }
 
 func (g *Graph) place(at uint32) {
-	slot := g.home(g.nums[at])
+	slot := g.home(g.events[at].Num)
 	for g.slots[slot] != 0 {
 		slot = g.after(slot)
 	}
@@ -202,7 +199,7 @@ func (g *Graph) place(at uint32) {
 // remove takes the newest event out of the hash table. No other was kept from
 // its slot by it: events are placed in their order, also when the table grows.
 func (g *Graph) remove(at uint32) {
-	slot := g.home(g.nums[at])
+	slot := g.home(g.events[at].Num)
 	for g.slots[slot] != at+1 {
 		slot = g.after(slot)
 	}

@@ -114,7 +114,7 @@ func (r *resolution) byDepth(ctx context.Context, conflict int) ([]question, err
 			return nil, err
 		}
 		all[i].sum = sha1.Sum([]byte(ev.ID))
-		r.pose(&all[i].question, &entry{num: nums[i], own: place{k, int32(conflict), true}}, ev)
+		r.pose(&all[i].question, nil, &entry{num: nums[i], own: place{k, int32(conflict), true}}, ev)
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(a.ev.Depth, b.ev.Depth), bytes.Compare(b.sum[:], a.sum[:]))

@@ -116,7 +116,6 @@ func newConflictedSet(nums []statetree.Value) *conflictedSet {
 // fullConflictedSet is the conflicted state set, the auth difference and, in
 // v2.1, the conflicted state subgraph.
 func (r *resolution) fullConflictedSet(ctx context.Context) (*conflictedSet, error) {
-	r.dispute()
 	full, err := r.difference(ctx)
 	if err != nil {
 		return nil, err
