@@ -2,8 +2,9 @@ package statetree
 
 import "sync"
 
-// cache keeps stored nodes, the least recently used of each shard going first
-// when it is full.
+// cache keeps stored nodes. When it is full, those of each shard that were not
+// used go first, in the order in which they came or were spared for their use:
+// to note a use then writes to no node but the one that is used.
 type cache struct{ shards [cacheShards]shard }
 
 const cacheShards = 16
@@ -11,7 +12,7 @@ const cacheShards = 16
 type shard struct {
 	mu     sync.Mutex
 	nodes  map[NodeID]*node
-	lru    node // of a ring: next is the latest used, prev the oldest
+	ring   node // next is the newest, prev the oldest
 	bytes  int64
 	budget int64
 }
@@ -21,7 +22,7 @@ func newCache(budget int64) *cache {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.nodes = make(map[NodeID]*node)
-		s.lru.prev, s.lru.next = &s.lru, &s.lru
+		s.ring.prev, s.ring.next = &s.ring, &s.ring
 		s.budget = budget / cacheShards
 	}
 	return c
@@ -37,11 +38,9 @@ func (c *cache) get(id NodeID) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[id]
-	if n == nil {
-		return nil
+	if n != nil {
+		n.used = true
 	}
-	n.unlink()
-	n.linkAfter(&s.lru)
 	return n
 }
 
@@ -54,12 +53,17 @@ func (c *cache) add(n *node) {
 	if s.nodes[n.id] != nil {
 		return
 	}
-	n.linkAfter(&s.lru)
+	n.linkAfter(&s.ring)
 	s.nodes[n.id] = n
 	s.bytes += n.bytes()
 	for s.bytes > s.budget {
-		oldest := s.lru.prev
+		oldest := s.ring.prev
 		oldest.unlink()
+		if oldest.used {
+			oldest.used = false
+			oldest.linkAfter(&s.ring)
+			continue
+		}
 		delete(s.nodes, oldest.id)
 		s.bytes -= oldest.bytes()
 	}

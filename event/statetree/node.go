@@ -36,6 +36,7 @@ type node struct {
 	fresh atomic.Pointer[[fanOut]*node] // children that may not be stored yet; nil if all are
 
 	prev, next *node // in the cache, under the lock of its shard
+	used       bool  // since it came or was spared; under that lock, too
 }
 
 // newInner returns an inner node without children, in one piece of memory.
