@@ -22,16 +22,9 @@ type candidate struct {
 	in  mask
 }
 
-// conflict is a key at which not all states hold the same.
-type conflict struct {
-	// candidates have different numbers; the first is of the first state.
-	candidates []candidate
-	// settled says that there is no conflict in the sense of the algorithm:
-	// the outcome was known before it began, and is part of the state that
-	// it begins with.
-	settled bool
-	outcome statetree.Value
-}
+// conflict is what the states hold at a key where not all hold the same: the
+// candidates have different numbers, the first is of the first state.
+type conflict []candidate
 
 // disputed is an event at whose place the states do not agree: in v2, of the
 // conflicted state set.
@@ -44,7 +37,7 @@ type disputed struct {
 func (r *resolution) findConflicts(ctx context.Context) error {
 	at := mask(2)
 	one := func(k statetree.Key, first, other statetree.Value) error {
-		r.conflicts.append(k, conflict{candidates: r.candidates(first)})
+		r.conflicts.append(k, r.conflict(first))
 		r.conflicts.value(len(r.conflicts.items)-1).move(other, at)
 		return nil
 	}
@@ -71,33 +64,33 @@ func (r *resolution) conflictAt(k statetree.Key, first statetree.Value) *conflic
 	i, added := r.conflicts.add(k)
 	c := r.conflicts.value(i)
 	if added {
-		c.candidates = r.candidates(first)
+		*c = r.conflict(first)
 	}
 	return c
 }
 
-// candidates returns a list with what the first state holds, as if all did, and
-// room for another.
-func (r *resolution) candidates(first statetree.Value) []candidate {
+// conflict returns one with what the first state holds, as if all did, and room
+// for another candidate.
+func (r *resolution) conflict(first statetree.Value) conflict {
 	const few, many = 16, 1024
 	if len(r.spare) == 0 {
 		r.spare = make([]candidate, 2*min(max(len(r.conflicts.items), few), many))
 	}
-	list := append(r.spare[:0:2], candidate{num: first, in: r.full})
+	c := append(conflict(r.spare[:0:2]), candidate{num: first, in: r.full})
 	r.spare = r.spare[2:]
-	return list
+	return c
 }
 
 // move says that one of the states holds another event than the first.
 func (c *conflict) move(num statetree.Value, state mask) {
-	c.candidates[0].in &^= state
-	for i := range c.candidates {
-		if c.candidates[i].num == num {
-			c.candidates[i].in |= state
+	(*c)[0].in &^= state
+	for i := range *c {
+		if (*c)[i].num == num {
+			(*c)[i].in |= state
 			return
 		}
 	}
-	c.candidates = append(c.candidates, candidate{num: num, in: state})
+	*c = append(*c, candidate{num: num, in: state})
 }
 
 // dispute finds the events in conflict, drops what the graph does not have, and
@@ -105,7 +98,7 @@ func (c *conflict) move(num statetree.Value, state mask) {
 func (r *resolution) dispute(ctx context.Context) error {
 	items := make([]item[statetree.Value, disputed], 0, 2*len(r.conflicts.items))
 	for i := range r.conflicts.items {
-		for _, o := range r.conflicts.value(i).candidates {
+		for _, o := range r.conflicts.items[i].value {
 			if o.num != 0 {
 				items = append(items, item[statetree.Value, disputed]{disputed{o.in, int32(i)}, o.num})
 			}
@@ -135,29 +128,37 @@ func (r *resolution) dispute(ctx context.Context) error {
 	return nil
 }
 
-// settle looks whether there is a conflict, at each place. In v1 an event that
-// some states have and others have nothing in the place of is none; in v2 it is.
+// settle begins the partial state with what is in conflict for no algorithm. In
+// v1 that is an event that some states have and others have nothing in the place
+// of; in v2 that is in conflict, too.
 func (r *resolution) settle() {
 	r.partial = make([]statetree.Value, len(r.conflicts.items))
+	if r.room.Version.StateResolution != event.StateResolutionV1 {
+		return
+	}
 	for i := range r.conflicts.items {
-		c := r.conflicts.value(i)
-		events, last := 0, statetree.Value(0)
-		for _, o := range c.candidates {
-			if o.num > 0 {
-				events, last = events+1, o.num
-			}
-		}
-		if events == 0 || events == 1 && r.room.Version.StateResolution == event.StateResolutionV1 {
-			c.settled, c.outcome, r.partial[i] = true, last, last
+		var buf [2]statetree.Value
+		if nums := r.conflicts.items[i].value.accepted(buf[:0]); len(nums) == 1 {
+			r.partial[i] = nums[0]
 		}
 	}
 }
 
+// accepted appends the candidates that are events of the graph.
+func (c conflict) accepted(nums []statetree.Value) []statetree.Value {
+	for _, o := range c {
+		if o.num > 0 {
+			nums = append(nums, o.num)
+		}
+	}
+	return nums
+}
+
 // drop says that the graph does not have an event.
-func (c *conflict) drop(num statetree.Value) {
-	for i := range c.candidates {
-		if c.candidates[i].num == num {
-			c.candidates[i].num = -num
+func (c conflict) drop(num statetree.Value) {
+	for i := range c {
+		if c[i].num == num {
+			c[i].num = -num
 		}
 	}
 }
@@ -177,13 +178,13 @@ func (r *resolution) holders(ctx context.Context, e Ref) (mask, error) {
 	return 0, err
 }
 
-// result says how the outcome differs from the nearest of the states.
+// result says how the state that was found, which is now whole, differs from the
+// nearest of those given.
 func (r *resolution) result() Result {
 	changes := make([]int, len(r.states))
 	for i := range r.conflicts.items {
-		c := &r.conflicts.items[i].value
-		for _, o := range c.candidates {
-			if o.num == c.outcome {
+		for _, o := range r.conflicts.items[i].value {
+			if o.num == r.partial[i] {
 				continue
 			}
 			for in := o.in; in != 0; in &= in - 1 {
@@ -205,8 +206,8 @@ func (r *resolution) result() Result {
 		res.Changes = make([]statetree.Change, 0, n)
 	}
 	for i := range r.conflicts.items {
-		if c := &r.conflicts.items[i]; c.value.at(nearest) != c.value.outcome {
-			res.Changes = append(res.Changes, statetree.Change{Key: c.key, Value: c.value.outcome})
+		if c := &r.conflicts.items[i]; c.value.at(nearest) != r.partial[i] {
+			res.Changes = append(res.Changes, statetree.Change{Key: c.key, Value: r.partial[i]})
 		}
 	}
 	res.Changes = append(res.Changes, r.added...)
@@ -215,8 +216,8 @@ func (r *resolution) result() Result {
 }
 
 // at returns what one of the states holds.
-func (c *conflict) at(state int) statetree.Value {
-	for _, o := range c.candidates {
+func (c conflict) at(state int) statetree.Value {
+	for _, o := range c {
 		if o.in&(1<<state) != 0 {
 			return o.num
 		}

@@ -24,22 +24,26 @@ func (r *resolution) resolveV1(ctx context.Context) error {
 		{func(statetree.Key) bool { return true }, r.pickDeepestAllowed},
 	}
 	for _, pass := range passes {
-		var picked []int
+		type outcome struct {
+			conflict int
+			num      statetree.Value
+		}
+		var picked []outcome
 		for i := range r.conflicts.items {
-			k, c := r.conflicts.items[i].key, r.conflicts.value(i)
-			if c.settled || c.outcome != 0 || !pass.of(k) {
+			c := &r.conflicts.items[i]
+			if r.partial[i] != 0 || !pass.of(c.key) || len(c.value.accepted(nil)) == 0 {
 				continue
 			}
-			var err error
-			if c.outcome, err = pass.pick(ctx, i); err != nil {
+			num, err := pass.pick(ctx, i)
+			if err != nil {
 				return err
 			}
-			picked = append(picked, i)
+			picked = append(picked, outcome{i, num})
 		}
 		// They take part in the checks of later passes only, so that their
 		// order does not matter.
-		for _, i := range picked {
-			r.partial[i] = r.conflicts.value(i).outcome
+		for _, o := range picked {
+			r.partial[o.conflict] = o.num
 		}
 	}
 	return nil
@@ -93,13 +97,8 @@ func (r *resolution) pickDeepestAllowed(ctx context.Context, conflict int) (stat
 // byDepth returns the events of a conflict by ascending depth, and then by
 // descending SHA-1 of their IDs.
 func (r *resolution) byDepth(ctx context.Context, conflict int) ([]question, error) {
-	k := r.conflicts.items[conflict].key
-	var nums []statetree.Value
-	for _, o := range r.conflicts.value(conflict).candidates {
-		if o.num > 0 {
-			nums = append(nums, o.num)
-		}
-	}
+	c := &r.conflicts.items[conflict]
+	nums := c.value.accepted(nil)
 	events, err := r.events.get(ctx, nums, nil)
 	if err != nil {
 		return nil, err
@@ -110,11 +109,11 @@ func (r *resolution) byDepth(ctx context.Context, conflict int) ([]question, err
 	}
 	all := make([]ranked, len(nums))
 	for i, ev := range events {
-		if err := r.sameKey(ev, k); err != nil {
+		if err := r.sameKey(ev, c.key); err != nil {
 			return nil, err
 		}
 		all[i].sum = sha1.Sum([]byte(ev.ID))
-		r.pose(&all[i].question, nil, &entry{num: nums[i], own: place{k, int32(conflict), true}}, ev)
+		r.pose(&all[i].question, nil, &entry{num: nums[i], own: place{c.key, int32(conflict), true}}, ev)
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(a.ev.Depth, b.ev.Depth), bytes.Compare(b.sum[:], a.sum[:]))

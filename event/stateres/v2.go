@@ -44,11 +44,6 @@ func (r *resolution) resolveV2(ctx context.Context) error {
 // the partial state has it, and that may have something, from the auth chains,
 // in places where none of the states has anything.
 func (r *resolution) conclude(ctx context.Context) error {
-	for i := range r.conflicts.items {
-		if c := r.conflicts.value(i); c.outcome == 0 {
-			c.outcome = r.partial[i]
-		}
-	}
 	for i := range r.agreed.items {
 		a := &r.agreed.items[i]
 		if a.value.partial == 0 {
