@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -200,7 +201,7 @@ func TestNetworkInviteRejected(t *testing.T) {
 	tell(0)
 	wantMember(t, "nobody could be told", host.member(room, guest.user("alice")), event.Invite)
 	host.door.dead.Store(false)
-	tell(0)
+	tell(time.Minute)
 	wantMember(t, "told", host.member(room, guest.user("alice")), event.Leave)
 	if unheard, err := guest.rooms.UnheardLeaves(t.Context()); err != nil || len(unheard) != 0 {
 		t.Errorf("unheard after that: %v, %v", unheard, err)
@@ -223,6 +224,42 @@ func TestNetworkInviteRejected(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantMember(t, "invited again", guest.stands("bob", room).Membership, event.Invite)
+}
+
+// A server that does not answer keeps none from hearing who has left.
+func TestLeavesAreToldSideBySide(t *testing.T) {
+	w := newTown(t)
+	slow, host, guest := w.house("slow.example"), w.house("host.example"), w.house("guest.example")
+	var in []matrix.RoomID
+	for _, h := range []*house{slow, host} {
+		in = append(in, h.create(roomserver.CreateRoom{Preset: "private_chat"}))
+		must(t, h.invite(in[len(in)-1], guest.user("alice")))
+		h.door.dead.Store(true)
+	}
+	for _, room := range in {
+		must(t, guest.network.Leave(t.Context(), guest.as("alice"), room, ""))
+	}
+	told, waited := make(chan struct{}), make(chan bool, 100)
+	w.settle("slow.example", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		select {
+		case <-told:
+			waited <- true
+		case <-r.Context().Done():
+			waited <- false
+		}
+		rw.WriteHeader(404)
+	}))
+	w.settle("host.example", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/send_leave/") {
+			defer close(told)
+		}
+		host.door.ServeHTTP(rw, r)
+	}))
+	must(t, guest.network.TellLeaves(t.Context()))
+	if !<-waited {
+		t.Error("the other server was told when the slow one was given up")
+	}
+	wantMember(t, "alice", host.member(in[1], guest.user("alice")), event.Leave)
 }
 
 // Who is refused by the server of the invited is not invited: nobody hears of it.

@@ -35,6 +35,7 @@ type Network struct {
 	now    func() time.Time
 	log    *slog.Logger
 	turns  turns
+	toldAt time.Time // of TellLeaves alone
 }
 
 // New returns a Network.

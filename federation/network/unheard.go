@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
@@ -17,6 +19,8 @@ const (
 	tellPause = 6 * time.Hour
 	// tellFor is how long it is tried.
 	tellFor = 14 * 24 * time.Hour
+	// tellAtOnce leaves are told of side by side: most servers that have heard of none do not answer at all.
+	tellAtOnce = 16
 )
 
 // Run tells the servers of rooms that a user of ours has rejected an invite, or taken back a knock, while none of them could
@@ -43,26 +47,36 @@ func (n *Network) TellLeaves(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now := n.now()
-	for _, u := range unheard {
-		waited := now.Sub(time.UnixMilli(u.SinceMS))
-		if waited > tellFor || isDue(waited) && n.tellLeave(ctx, u) {
-			if err := n.rooms.LeaveHeard(ctx, u); err != nil {
-				return err
-			}
-		}
+	now, last := n.now(), n.toldAt
+	if n.toldAt = now; last.IsZero() {
+		last = now.Add(-tellEvery)
 	}
-	return nil
+	var all errgroup.Group
+	all.SetLimit(tellAtOnce)
+	for _, u := range unheard {
+		since := time.UnixMilli(u.SinceMS)
+		over := now.Sub(since) > tellFor
+		if !over && !isDue(now.Sub(since), last.Sub(since)) {
+			continue
+		}
+		all.Go(func() error {
+			if over || n.tellLeave(ctx, u) {
+				return n.rooms.LeaveHeard(ctx, u)
+			}
+			return nil
+		})
+	}
+	return all.Wait()
 }
 
-// isDue says whether one who looks every tellEvery should try after this time: in each of the first minutes, then when the
-// time has doubled, or in every tellPause.
-func isDue(unheard time.Duration) bool {
+// isDue says whether to try after a leave was unheard for a time, by one who looked last when it was another: in each
+// tellEvery at first, then when the time has doubled, or in every tellPause.
+func isDue(unheard, last time.Duration) bool {
 	step := tellEvery
 	for step*2 <= min(unheard, tellPause) {
 		step *= 2
 	}
-	return unheard%step < tellEvery
+	return last < 0 || unheard/step > last/step
 }
 
 // tellLeave says whether nobody need be told any more: a server of the room has taken the leave, or says that there is

@@ -9,7 +9,7 @@ import (
 func TestTriesBecomeRarer(t *testing.T) {
 	tries := map[time.Duration]int{} // by how long it is unheard, to the hour
 	for m := range 48 * 60 {
-		if at := time.Duration(m) * time.Minute; isDue(at) {
+		if at := time.Duration(m) * time.Minute; isDue(at, at-time.Minute) {
 			tries[at.Truncate(time.Hour)]++
 		}
 	}
@@ -30,6 +30,23 @@ func TestTriesBecomeRarer(t *testing.T) {
 		}
 		if n == 0 {
 			t.Errorf("no try between hour %d and %d", h-6, h)
+		}
+	}
+}
+
+// Who looks late has missed nothing.
+func TestTriesAreMadeUp(t *testing.T) {
+	const hour = time.Hour
+	for _, c := range []struct {
+		unheard, last time.Duration
+		want          bool
+	}{
+		{0, -time.Minute, true}, {30 * time.Second, -30 * time.Second, true}, {time.Minute, 0, true},
+		{65 * time.Minute, 64 * time.Minute, false}, {65 * time.Minute, 63 * time.Minute, true}, {95 * time.Minute, 25 * time.Minute, true},
+		{20 * hour, 19 * hour, false}, {20 * hour, 10 * hour, true},
+	} {
+		if got := isDue(c.unheard, c.last); got != c.want {
+			t.Errorf("after %v, looked at last after %v: got %v, want %v", c.unheard, c.last, got, c.want)
 		}
 	}
 }
