@@ -16,4 +16,7 @@ func SetMemberChunk(s *Server, n int) { s.MemberChunk = n }
 func SetPolicyPatience(s *Server, d time.Duration) { s.PolicyPatience = d }
 
 // Waiting is for how many rooms somebody may be waiting.
-func Waiting(s *Server) int { return s.Awaited() }
+func Waiting(s *Server) int {
+	ofRooms, _ := s.Awaited()
+	return ofRooms
+}

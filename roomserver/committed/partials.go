@@ -22,6 +22,7 @@ type Partials struct {
 
 	mu      sync.Mutex
 	waiting map[int64]chan struct{} // by room number: closed when the room is whole
+	waiters int                     // requests that wait now
 	joining int                     // joins on their way to the database, by which rooms become partial
 	quiet   bool                    // no room is partial, or on its way to be,
 	since   storage.Position        // nor was any after this
@@ -61,6 +62,25 @@ func (p *Partials) whole(room int64) <-chan struct{} {
 		p.waiting[room] = ch
 	}
 	return ch
+}
+
+// await waits until what is told by whole, or for waitAgain.
+func (p *Partials) await(ctx context.Context, whole <-chan struct{}) error {
+	p.count(1)
+	defer p.count(-1)
+	select {
+	case <-whole:
+	case <-time.After(waitAgain):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (p *Partials) count(waiters int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiters += waiters
 }
 
 // End tells that a room is whole, or left.
@@ -149,11 +169,8 @@ func (r *Rooms) AwaitMembers(ctx context.Context, room rooms.Room) error {
 			r.partials.End(room.Num) // which forgets what was just made to wait
 			return nil
 		}
-		select {
-		case <-whole:
-		case <-time.After(waitAgain):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := r.partials.await(ctx, whole); err != nil {
+			return err
 		}
 	}
 }
@@ -193,11 +210,18 @@ func (r *Rooms) MayBeJoined(ctx context.Context, room rooms.Room, user matrix.Us
 	return slices.Contains(join.Servers, user.Server()), nil
 }
 
-// Awaited returns for how many rooms somebody may be waiting.
-func (r *Rooms) Awaited() int {
+// Awaited returns for how many rooms somebody may be waiting for members, and how many requests do.
+func (r *Rooms) Awaited() (ofRooms, requests int) {
 	r.partials.mu.Lock()
 	defer r.partials.mu.Unlock()
-	return len(r.partials.waiting)
+	return len(r.partials.waiting), r.partials.waiters
+}
+
+// IsAwaited says whether somebody may be waiting for the members of a room.
+func (r *Rooms) IsAwaited(room rooms.Room) bool {
+	r.partials.mu.Lock()
+	defer r.partials.mu.Unlock()
+	return r.partials.waiting[room.Num] != nil
 }
 
 // IsUnknown says whether an error came of a member that is not known yet.

@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,6 +146,9 @@ func (st *Step) prevEvents(ctx context.Context, ev *event.Event) ([]placed, erro
 		if prev == nil || prev.StateUnknown {
 			return nil, fmt.Errorf("%w: prev event %s", errLacking, ev.PrevEvents[i])
 		}
+		if lost, err := st.isLost(ctx, prev); lost || err != nil {
+			return nil, cmp.Or(err, fmt.Errorf("%w: the state after %s", errLacking, prev.ID))
+		}
 		if !slices.ContainsFunc(prevs, func(p placed) bool { return p.Num == prev.Num }) {
 			prevs = append(prevs, st.place(prev))
 		}
@@ -276,6 +280,9 @@ func NeededBy(ev *event.Event) []event.Key {
 
 // ReceiveAll takes events of other servers, each behind what it stands on, and says of each what became of it.
 func (st *Step) ReceiveAll(ctx context.Context, events []*event.Event) ([]Result, error) {
+	if err := st.mustLive(); err != nil {
+		return nil, err
+	}
 	if err := st.lookForGaps(ctx, idsOf(events)...); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ type Hints struct {
 	owners *Owners
 	room   rooms.Room
 	flying map[matrix.EventID]*rooms.Event // as events, but on their way to the database: they may fail
+	lost   map[matrix.EventID]bool         // those of which the state after them is lost
 }
 
 // hints is the part that a step takes. They are final but for a place that is added, which only what comes from other
@@ -78,7 +79,7 @@ func (h *Hints) Look(ctx context.Context, ids []matrix.EventID) error {
 			h.events[ev.ID] = ev
 		}
 	}
-	return nil
+	return h.lookForLost(ctx, ids)
 }
 
 // Here returns an event that was looked for and is here, or nearly. What nobody could judge yet is as good as not here.

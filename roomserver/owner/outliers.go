@@ -99,6 +99,17 @@ func (s *Owners) StatePart(ctx context.Context, room rooms.Room, ids []matrix.Ev
 
 // AddAt stores an event that is in no timeline, with the state before it, for others to follow it.
 func (st *Step) AddAt(ctx context.Context, ev *event.Event, state StatePart) error {
+	found, err := st.Find(ctx, ev.ID)
+	if err != nil {
+		return err
+	}
+	lost, err := st.isLost(ctx, found[0])
+	switch {
+	case err != nil:
+		return err
+	case lost:
+		return st.regain(ctx, found[0], state)
+	}
 	in, err := st.begin(ctx, ev)
 	if err != nil || in.event == nil || in.stored != nil && !in.stored.StateUnknown {
 		return ignoreLacking(err)

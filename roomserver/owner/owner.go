@@ -236,6 +236,9 @@ func (s *Owners) land(o *owner, st *Step, l landing) {
 		s.remember(st, l.first)
 	}
 	o.flights.land(st.fresh, l)
+	if l.err == nil && st.whole != nil {
+		s.partials.End(st.room.Num)
+	}
 }
 
 // remember puts what was committed into the cache of events: states, and redacted forms in the place

@@ -25,11 +25,7 @@ func (s *Owners) MakeWhole(ctx context.Context, room rooms.Room) error {
 	if _, err := s.Events(ctx, room, nums); err != nil { // for the owner to find them in memory
 		return err
 	}
-	err = s.Do(ctx, room.ID, func(ctx context.Context, st *Step) error { return st.makeWhole(ctx, join) })
-	if err == nil {
-		s.partials.End(room.Num)
-	}
-	return err
+	return s.Do(ctx, room.ID, func(ctx context.Context, st *Step) error { return st.makeWhole(ctx, join) })
 }
 
 // makeWhole goes through the room once more from the join on, as if the events came only now, and then tells how the
@@ -227,24 +223,4 @@ func (st *Step) tellWhole(ctx context.Context, was tip) error {
 	})
 	st.whole = &rooms.EndOfPartial{Hole: p.Hole, Move: move}
 	return err
-}
-
-// GiveUp ends the partial time of a room that this server is no longer in. The members of that time stay unknown.
-func (s *Owners) GiveUp(ctx context.Context, room rooms.Room) error {
-	err := s.Do(ctx, room.ID, func(_ context.Context, st *Step) error {
-		st.abandonPartial()
-		return nil
-	})
-	if err == nil {
-		s.partials.End(room.Num)
-	}
-	return err
-}
-
-// abandonPartial ends the partial time of a room without its members.
-func (st *Step) abandonPartial() {
-	if p := st.tip.partial; p != nil {
-		st.whole = &rooms.EndOfPartial{Hole: p.Hole, At: st.owners.db.Position()}
-		st.tip.partial = nil
-	}
 }

@@ -21,9 +21,9 @@ func (a *Adoption) Rejoin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	back := &comeback{join: a.Join, state: state}
+	back := &comeback{room: a.room, join: a.Join, state: state}
 	if state.base == (statetree.Tree{}) {
-		if back.members, err = a.owners.importAll(ctx, a.room, a.State); err != nil {
+		if err = back.importAll(ctx, a.owners, a.State); err != nil {
 			return err
 		}
 	}
@@ -32,9 +32,11 @@ func (a *Adoption) Rejoin(ctx context.Context) error {
 
 // A comeback is a join to a room that this server has been in.
 type comeback struct {
+	room    rooms.Room
 	join    *event.Event
-	state   StatePart // before it
-	members *census   // of the state, if it had to be imported; else nil
+	state   StatePart        // before it
+	members *census          // of the state, if it had to be imported; else nil
+	ours    []rooms.StateRow // then those of them who are users of this server
 }
 
 // census counts members.
@@ -50,32 +52,38 @@ func (c *census) add(m event.Membership) {
 }
 
 // importAll stores the members of a state, where most of those of the room never became known: it was partial when we left
-// it. Those who were known are followed like in any room.
-func (s *Owners) importAll(ctx context.Context, room rooms.Room, state []*event.Event) (*census, error) {
+// it. Those who were known are followed like in any room, and users of this server, who are told, with the join.
+func (c *comeback) importAll(ctx context.Context, s *Owners, state []*event.Event) error {
 	ids := make([]matrix.EventID, len(state))
 	for i, ev := range state {
 		ids[i] = ev.ID
 	}
-	rows, err := s.StateRows(ctx, room, ids)
+	rows, err := s.StateRows(ctx, c.room, ids)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var members []rooms.Membership
-	count := new(census)
+	c.members = new(census)
 	for _, ev := range state {
-		if row := rows[ev.ID]; row.Accepted && ev.Type == event.TypeMember {
-			count.add(ev.Membership())
-			members = append(members, rooms.Membership{
-				RoomNum: room.Num, Room: room.ID, User: ev.Target(), Membership: ev.Membership(), EventNum: row.Num,
-			})
+		row := rows[ev.ID]
+		if !row.Accepted || ev.Type != event.TypeMember {
+			continue
 		}
+		c.members.add(ev.Membership())
+		if s.IsLocal(ev.Target()) {
+			c.ours = append(c.ours, row)
+			continue
+		}
+		members = append(members, rooms.Membership{
+			RoomNum: c.room.Num, Room: c.room.ID, User: ev.Target(), Membership: ev.Membership(), EventNum: row.Num,
+		})
 	}
 	for some := range slices.Chunk(members, MaxRows) {
 		if _, err := s.db.Commit(ctx, rooms.ImportMembers{Members: some, Late: true}); err != nil {
-			return nil, fmt.Errorf("store the members of %s: %w", room.ID, err)
+			return fmt.Errorf("store the members of %s: %w", c.room.ID, err)
 		}
 	}
-	return count, nil
+	return nil
 }
 
 // resume goes on with a join event from a state that the room has come to without us. If nobody of us was
@@ -107,14 +115,65 @@ func (c *comeback) resume(ctx context.Context, st *Step) error {
 	if why != nil {
 		return matrix.Errorf(matrix.Forbidden, "the join to %s is not allowed by the state that came with it: %v", st.room.ID, why)
 	}
+	if len(present) == 0 && c.members != nil {
+		return c.beginAnew(ctx, st, in)
+	}
 	if len(present) == 0 && !in.late {
 		st.tip.extremities = nil
-		st.abandonPartial()
 	}
 	if _, err = st.store(ctx, in); err != nil || c.members == nil {
 		return err
 	}
 	return c.recount(ctx, st, in)
+}
+
+// beginAnew goes on with the join from the state before it alone, in a room that was left before its members were known.
+// Nothing goes on from what there is of that, also if it follows the join.
+func (c *comeback) beginAnew(ctx context.Context, st *Step, in arrival) error {
+	st.abandonPartial()
+	move := &rooms.Move{RoomNum: c.room.Num, Room: c.room.ID}
+	if err := st.takeEffects(ctx, st.tip.state, in.before, &move.Members); err != nil {
+		return err
+	}
+	if err := st.standOn(ctx, in.before); err != nil {
+		return err
+	}
+	if err := c.takeOurs(ctx, st, move); err != nil {
+		return err
+	}
+	st.tip.extremities, st.tip.gone, in.late = nil, false, false
+	if _, err := st.store(ctx, in); err != nil {
+		return err
+	}
+	if len(move.Members) > 0 {
+		move.Root = st.tip.state.Root()
+		st.events[len(st.events)-1].Then = move
+	}
+	return c.recount(ctx, st, in)
+}
+
+// takeOurs adds to a move those users of this server of whom the state says what is not known here: they came, and the answer
+// to that was lost, say.
+func (c *comeback) takeOurs(ctx context.Context, st *Step, move *rooms.Move) error {
+	for _, row := range c.ours {
+		user := matrix.UserID(row.Key.StateKey)
+		m, _, err := rooms.MembershipOf(ctx, st.owners.db, c.room.Num, user)
+		if err != nil {
+			return fmt.Errorf("find the membership of %s in %s: %w", user, c.room.ID, err)
+		}
+		isTold := slices.ContainsFunc(move.Members, func(m rooms.Membership) bool { return m.User == user })
+		if isTold || m.EventNum == row.Num || user == c.join.Target() {
+			continue
+		}
+		now, err := st.eventsOf(ctx, []int64{row.Num})
+		if err != nil {
+			return err
+		}
+		if err := st.takeEffect(ctx, nil, now[0], &move.Members); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recount counts the members after the join anew.

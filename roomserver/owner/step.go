@@ -79,6 +79,9 @@ type Draft struct {
 // passes: check, state before, auth, soft-fail, store. Building it is its check, and the current state is
 // the state before it, so that nothing is left to soft-fail; but where the policy server had to be asked first.
 func (st *Step) Add(ctx context.Context, d Draft) (*rooms.Event, error) {
+	if err := st.mustLive(); err != nil {
+		return nil, err
+	}
 	if err := st.resolveCurrent(ctx); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,9 @@ type tip struct {
 
 	// pending has the redactions whose target has not come yet. A step that changes it copies it.
 	pending map[matrix.EventID][]int64
-	partial *partial // nil: all members are known
+	partial *partial // nil: all members are known, or never will be
+	holes   bool     // some states of the past lack members for good
+	gone    bool     // so does the current one: the room was given up
 	gaps    bool     // history is missing somewhere
 	// crowded says that there are more of them than are kept in memory.
 	crowded bool
@@ -94,6 +96,9 @@ func (s *Owners) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
 	}
 	if t.partial, err = s.loadPartial(ctx, room); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.holes, t.gone, err = s.findHoles(ctx, room, t.state); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
 	}
 	if t.gaps, err = rooms.HasGaps(ctx, s.db, room.Num); err != nil {

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -194,6 +195,7 @@ func (f *memberFetch) importMembers(ctx context.Context, at map[event.Key]rooms.
 	for _, row := range at {
 		all = append(all, row)
 	}
+	slices.SortFunc(all, func(a, b rooms.StateRow) int { return cmp.Compare(a.Num, b.Num) }) // the same whenever it is done again
 	f.join.Joined, f.join.Invited = 0, 0
 	for some := range slices.Chunk(all, owner.MaxRows) {
 		events, err := f.membersIn(ctx, some)

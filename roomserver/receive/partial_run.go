@@ -104,7 +104,7 @@ func (s *Receiver) CompletePartial(ctx context.Context, roomNum int64, try int) 
 	if err != nil {
 		return fmt.Errorf("find the members of %s: %w", room.ID, err)
 	}
-	if len(present) == 0 {
+	if len(present) == 0 && join.Members == 0 {
 		putOut, err := s.putOut(ctx, room)
 		if err != nil {
 			return err

@@ -70,11 +70,12 @@ func (f *fetch) missingPrevs() (missing, latest []matrix.EventID) {
 
 // isPlaced says whether the state after an event will be known when the owner comes to it.
 func (f *fetch) isPlaced(id matrix.EventID) bool {
-	if f.inBatch[id] != nil || slices.ContainsFunc(f.states, func(s *snapshot) bool { return s.at.ID == id }) {
-		return true
+	told := slices.ContainsFunc(f.states, func(s *snapshot) bool { return s.at.ID == id })
+	if told || f.IsLost(id) {
+		return told
 	}
 	had := f.Here(id)
-	return had != nil && !had.StateUnknown
+	return f.inBatch[id] != nil || had != nil && !had.StateUnknown
 }
 
 // askBetween asks for events between what is here and what came, of one server after the other until one
@@ -101,7 +102,7 @@ func (f *fetch) askBetween(ctx context.Context) (more bool, err error) {
 		}
 		f.broken[server] = f.broken[server] || answer.Broken > 0
 		f.spent[server] = len(answer.Events)+answer.Broken < fullAnswer
-		fresh := f.leadingTo(missing, answer.Events, f.isPlaced)
+		fresh := f.leadingTo(missing, answer.Events, func(id matrix.EventID) bool { return f.IsLost(id) || f.isPlaced(id) })
 		for _, ev := range fresh {
 			f.add(ev)
 		}

@@ -32,9 +32,13 @@ type Host struct {
 	db       *storage.DB
 	name     matrix.ServerName
 	key      signing.Key
+
+	// SmallRoom is how many members a room may have to be given whole also to who would do without them. It is not changed
+	// while anybody is answered.
+	SmallRoom int64
 }
 
 // New makes a Host.
 func New(s Settings) *Host {
-	return &Host{owners: s.Owners, receiver: s.Receiver, people: s.People, db: s.DB, name: s.Owners.ServerName(), key: s.Key}
+	return &Host{owners: s.Owners, receiver: s.Receiver, people: s.People, db: s.DB, name: s.Owners.ServerName(), key: s.Key, SmallRoom: smallRoom}
 }

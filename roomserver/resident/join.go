@@ -53,7 +53,7 @@ func (s *Host) SendJoin(ctx context.Context, in Sent, omitMembers bool) (Welcome
 		return w, fmt.Errorf("find room %s: %w", in.Room, err)
 	}
 	before := s.owners.StateAt(room, join.StateBefore)
-	if w.MembersOmitted = omitMembers && head.Joined > smallRoom; w.MembersOmitted {
+	if w.MembersOmitted = omitMembers && head.Joined > s.SmallRoom; w.MembersOmitted {
 		w.State, err = s.partOf(ctx, before, join)
 	} else {
 		w.State, err = before.All(ctx)

@@ -42,6 +42,13 @@ func LatestPartial(ctx context.Context, q storage.Querier, roomNum int64) (Parti
 	return storage.First(ctx, q, (*PartialJoin).scan, selectPartials+`WHERE room_num = $1 ORDER BY hole DESC LIMIT 1`, roomNum)
 }
 
+// HasHoles says whether a room was left before its members were known: some of its states will lack them for good.
+func HasHoles(ctx context.Context, q storage.Querier, roomNum int64) (bool, error) {
+	_, found, err := storage.One[int64](ctx, q, `
+		SELECT hole FROM partial_joins WHERE room_num = $1 AND root IS NULL AND until IS NOT NULL LIMIT 1`, roomNum)
+	return found, err
+}
+
 // OpenPartials returns the joins of all rooms that are partial, oldest first.
 func OpenPartials(ctx context.Context, q storage.Querier) ([]PartialJoin, error) {
 	return storage.List(ctx, q, (*PartialJoin).scan, selectPartials+`WHERE until IS NULL ORDER BY hole`)

@@ -1,0 +1,138 @@
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/committed"
+	"github.com/myelin-chat/myelin/storage/rooms"
+)
+
+// A partial room that this server has left is given up: nobody fetches its members any more. What was accepted in it is never
+// checked again, so that nothing may stand on it. Who comes back into the room brings all of its state; and whatever follows
+// an event of the time before has the state after that told by other servers, as if that event were not here.
+
+// ErrMovesStill says that more of a room is on its way to the database, by which a user of this server may be in it again.
+var ErrMovesStill = errors.New("owner: the room is given up when nothing is on its way")
+
+// GiveUp ends the partial time of a room that this server is no longer in. The members of that time stay unknown, and so
+// does whether what was accepted in it stands: it takes no more events before somebody joins it with all members.
+func (s *Owners) GiveUp(ctx context.Context, room rooms.Room) error {
+	return s.Do(ctx, room.ID, func(ctx context.Context, st *Step) error {
+		if !st.source.flights.idle() {
+			return ErrMovesStill
+		}
+		present, err := rooms.JoinedOf(ctx, s.db, room.Num, s.name, 1)
+		if err != nil || len(present) > 0 {
+			return err
+		}
+		st.abandonPartial()
+		st.tip.gone = true
+		return nil
+	})
+}
+
+// abandonPartial ends the partial time of a room without its members.
+func (st *Step) abandonPartial() {
+	if p := st.tip.partial; p != nil {
+		st.whole = &rooms.EndOfPartial{Hole: p.Hole, At: st.owners.db.Position()}
+		st.tip.partial, st.tip.holes = nil, true
+	}
+}
+
+// mustLive refuses to go on with a room that was given up.
+func (st *Step) mustLive() error {
+	if st.tip.gone {
+		return committed.NotHere("this server is not in %s", st.room.ID)
+	}
+	return nil
+}
+
+// findHoles says whether some states of a room lack members for good, and whether a state is one of them.
+func (s *Owners) findHoles(ctx context.Context, room rooms.Room, state statetree.Tree) (some, is bool, err error) {
+	if some, err = rooms.HasHoles(ctx, s.db, room.Num); err != nil || !some {
+		return false, false, err
+	}
+	hole, err := s.cache.Trees.HoleOf(ctx, state)
+	return true, hole != 0, err
+}
+
+// isLost says whether the state after an event lacks members for good.
+func (st *Step) isLost(ctx context.Context, ev *rooms.Event) (bool, error) {
+	if !st.tip.holes || ev == nil || ev.StateUnknown {
+		return false, nil
+	}
+	hole, err := st.owners.cache.Trees.HoleOf(ctx, st.place(ev).with)
+	return hole != 0, err
+}
+
+// lookForLost notes which of the events that are here are as good as not here, since the state after them is lost.
+func (h *Hints) lookForLost(ctx context.Context, ids []matrix.EventID) error {
+	some, err := h.owners.hasHoles(ctx, h.room)
+	if err != nil || !some {
+		return err
+	}
+	if h.lost == nil {
+		h.lost = make(map[matrix.EventID]bool)
+	}
+	for _, id := range ids {
+		had := h.Here(id)
+		if had == nil || had.StateUnknown {
+			continue
+		}
+		hole, err := h.owners.cache.Trees.HoleOf(ctx, statetree.At(had.StateWith))
+		if err != nil {
+			return fmt.Errorf("look for what of %s is lost: %w", h.room.ID, err)
+		}
+		h.lost[id] = hole != 0
+	}
+	return nil
+}
+
+// IsLost says whether an event that was looked for is here, but the state after it is lost.
+func (h *Hints) IsLost(id matrix.EventID) bool { return h.lost[id] }
+
+// hasHoles says whether some states of a room lack members for good.
+func (s *Owners) hasHoles(ctx context.Context, room rooms.Room) (bool, error) {
+	flights := s.flightsOf(room)
+	flights.mu.Lock()
+	t := flights.committed
+	flights.mu.Unlock()
+	if t != nil {
+		return t.holes, nil
+	}
+	return rooms.HasHoles(ctx, s.db, room.Num)
+}
+
+// regain gives an event the state before it that other servers have told, in the place of one that is lost. It is no more than
+// it was: one that was not shown is not news, and is not shown.
+func (st *Step) regain(ctx context.Context, ev *rooms.Event, state StatePart) (err error) {
+	in := arrival{event: ev.Event, stored: ev, kind: ev.Kind}
+	if in.before, err = st.set(ctx, state.base, state.changes...); err != nil {
+		return err
+	}
+	if in.auth, err = st.authEvents(ctx, ev.Event); err != nil {
+		return ignoreLacking(err)
+	}
+	why := st.check(in)
+	if why == nil {
+		why, err = st.allowedIn(ctx, ev.Event, in.before)
+	}
+	switch {
+	case err != nil:
+		return err
+	case why != nil:
+		in.kind = rooms.Rejected
+	case in.kind == rooms.Rejected:
+		in.kind = rooms.SoftFailed
+	}
+	st.uncommittedByID()
+	if st.graph != nil {
+		st.graph.forget() // who authorises whom may be another
+	}
+	_, err = st.storeAgain(ctx, ev, in)
+	return err
+}
