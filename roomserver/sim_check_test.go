@@ -22,6 +22,7 @@ type simSeen struct {
 	position storage.Position
 	unknown  bool
 	before   statetree.NodeID
+	listed   bool // to be checked again when the room is whole
 }
 
 // Limits of work and memory. They are some times what is usual.
@@ -36,11 +37,13 @@ func (sim *simulation) check() {
 		return
 	}
 	all := sim.everything()
+	truths := make(map[matrix.RoomID]*simTruth)
 	for _, id := range sim.rooms {
 		t := sim.truth(id, all)
+		truths[id] = t
 		for _, h := range sim.hosts {
 			room, ok := h.room(id)
-			if !ok {
+			if !ok || !h.checkWhole(room) {
 				continue
 			}
 			h.checkRoom(room)
@@ -52,7 +55,7 @@ func (sim *simulation) check() {
 	}
 	for _, h := range sim.hosts {
 		h.look()
-		h.checkAcked()
+		h.checkAcked(truths)
 		h.checkRest()
 	}
 	sim.tracef("done: %s", sim.states())
@@ -267,12 +270,16 @@ func (h *simHost) look() {
 		if !ok {
 			continue
 		}
-		all := h.all(room)
+		all, listed := h.all(room), h.listed(room)
 		h.checkExtremities(room, all)
 		for _, ev := range all {
-			now := simSeen{ev.Kind, ev.Position, ev.StateUnknown, ev.StateBefore}
+			now := simSeen{ev.Kind, ev.Position, ev.StateUnknown, ev.StateBefore, listed[ev.Num]}
 			had, known := h.seen[ev.ID]
 			if h.seen[ev.ID] = now; !known {
+				continue
+			}
+			if had.listed && !now.listed {
+				h.checkedAgain(ev, had)
 				continue
 			}
 			if !had.unknown && (now.unknown || now.before != had.before) {
@@ -315,11 +322,14 @@ func (h *simHost) checkExtremities(room rooms.Room, all []*rooms.Event) {
 }
 
 // checkAcked: what a user was told to be in the room is there, once.
-func (h *simHost) checkAcked() {
+func (h *simHost) checkAcked(truths map[matrix.RoomID]*simTruth) {
 	for _, ack := range h.acked {
 		room, ok := h.room(ack.room)
 		if !ok {
 			h.sim.failf("%s lost room %s", h, ack.room)
+			continue
+		}
+		if h.recanted[ack.id] && (truths[ack.room].rejected[ack.id] != nil || h.sim.fooled[simPlace{ack.room, h}]) {
 			continue
 		}
 		if ev := h.stored(room, ack.id); ev == nil || ev.Kind != rooms.Live {
@@ -354,6 +364,9 @@ func (h *simHost) checkRest() {
 	s := h.life.server
 	if waiting, bytes := s.Waiting(); waiting > 0 || bytes != 0 {
 		h.sim.failf("%s still counts %d rooms and %d bytes as waiting", h, waiting, bytes)
+	}
+	if ofRooms, requests := s.Awaited(); ofRooms+requests > 0 {
+		h.sim.failf("%s still waits for the members of %d rooms", h, ofRooms)
 	}
 	if n := s.InFlight(); n > 0 {
 		h.sim.failf("%s has %d transactions in flight", h, n)

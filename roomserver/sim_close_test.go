@@ -118,6 +118,9 @@ func (sim *simulation) backfill(h *simHost) {
 	if !ok || h.life.fetching[id] {
 		return
 	}
+	if h.isPartial(room) {
+		return // it would wait
+	}
 	l := h.life
 	before := rooms.Order{Anchor: 1 << 60}
 	if page, err := rooms.Page(context.Background(), l.db, room, rooms.PageQuery{Limit: 1}); err == nil && len(page) > 0 && sim.chance(50) {

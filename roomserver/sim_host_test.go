@@ -40,6 +40,7 @@ type simHost struct {
 	returned map[matrix.RoomID]bool         // rooms that it has left and come into again
 	taken    bool                           // takenKey was sent with
 	doomed   []string                       // messages that were sent with it again, in vain
+	recanted map[matrix.EventID]bool        // events that it has taken back when it knew all members
 	inbox    []simArrived                   // staged, not yet received
 	later    []simLater                     // waiting for their turn
 	seen     map[matrix.EventID]simSeen     // how events were stored when last looked at
@@ -79,6 +80,9 @@ type simLife struct {
 	ends     sync.Mutex // repeats of one transaction end together
 	finished []*simOp
 	fetching map[matrix.RoomID]bool // somebody fetches for the room
+	members  map[int64]bool         // by room number: somebody fetches its members
+	tries    map[int64]int          // how often somebody has
+	sparing  bool                   // some room may be partial
 	group    map[matrix.RoomID]int  // operations that are under way in the room
 }
 
@@ -118,6 +122,7 @@ func (h *simHost) start() {
 	l := &simLife{
 		host: h, db: db, ended: make(chan error, 1), over: make(chan struct{}),
 		fetching: make(map[matrix.RoomID]bool), group: make(map[matrix.RoomID]int),
+		members: make(map[int64]bool), tries: make(map[int64]int), sparing: h.sim.sparing != nil,
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	random := &simRandom{life: l, rand: rand.NewChaCha8([32]byte{byte(h.disks), h.name[0], h.name[1], byte(h.sim.seed), byte(h.sim.seed >> 8), byte(h.sim.seed >> 16)})}
@@ -125,6 +130,7 @@ func (h *simHost) start() {
 		DB: db, ServerName: h.name, Key: h.key, Profiles: nobody{}, Remote: simRemote{l}, DefaultVersion: "12",
 		Now: l.now, Rand: random, Log: log,
 	})
+	l.server.MemberChunk, l.server.SmallRoom = 2, 1
 	h.life = l
 	go func() { l.ended <- db.Run(context.Background()) }()
 	l.stall(false)
@@ -175,7 +181,7 @@ func (l *simLife) stall(behind bool) {
 }
 
 // busy says whether anything waits for the committer.
-func (l *simLife) busy() bool { return l != nil && l.open > l.asking }
+func (l *simLife) busy() bool { return l != nil && l.open > l.asking+l.waiters() }
 
 // answering says whether the committer has committed a group, and not answered all of it.
 func (l *simLife) answering() bool { return l.stalls[1].committed }
@@ -334,9 +340,17 @@ func (h *simHost) member(id matrix.RoomID, user matrix.UserID) event.Membership 
 	if !ok {
 		return ""
 	}
-	m, _, err := state.Member(context.Background(), user)
+	found, err := state.Known(context.Background(), event.MemberKey(user))
 	h.sim.must(err)
-	return m
+	return membershipIn(found[0])
+}
+
+// membershipIn is the membership that an event gives; empty for none.
+func membershipIn(ev *rooms.Event) event.Membership {
+	if ev == nil {
+		return ""
+	}
+	return ev.Membership()
 }
 
 // joined returns the host's own users in a room.

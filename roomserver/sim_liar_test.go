@@ -97,7 +97,9 @@ func (sim *simulation) lie(h *simHost, id matrix.RoomID) {
 	if !ok {
 		return
 	}
-	places := slices.DeleteFunc(h.all(room), func(ev *rooms.Event) bool { return ev.StateUnknown })
+	places := slices.DeleteFunc(h.all(room), func(ev *rooms.Event) bool {
+		return ev.StateUnknown || h.lacksMembers(room, ev.StateBefore)
+	})
 	if len(places) == 0 {
 		return
 	}
@@ -132,6 +134,8 @@ var simLies = []struct {
 	{"second create", simLie.secondCreate},
 	{"banned user", simLie.evade},
 	{"twins", simLie.twins},
+	{"old membership", simLie.outOfDate},
+	{"old membership again", simLie.outOfDate},
 }
 
 // make makes an event behind the base, and has the liar receive it itself.

@@ -56,7 +56,9 @@ func (l *simLife) call(ctx context.Context, to matrix.ServerName, what string, s
 	c := &simCall{from: l, to: host, what: what, serve: serve, done: make(chan struct{})}
 	sim.net.calls = append(sim.net.calls, c)
 	l.asking++
-	l.host.requests++
+	if ctx.Value(simMembers{}) == nil {
+		l.host.requests++
+	}
 	select {
 	case <-c.done:
 		return c.answer, c.err

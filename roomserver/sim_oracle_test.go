@@ -199,8 +199,8 @@ func (h *simHost) checkTruth(room rooms.Room, t *simTruth) {
 		byNum[ev.Num] = ev
 	}
 	for _, ev := range events {
-		if ev.StateUnknown {
-			continue
+		if ev.StateUnknown || h.hole(ev.StateBefore) {
+			continue // the latter of a time before which it came back into the room
 		}
 		before, placed := t.before[ev.ID]
 		if !placed {

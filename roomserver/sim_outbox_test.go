@@ -101,12 +101,15 @@ func (h *simHost) owes(ev *rooms.Event, to *simHost) bool {
 	servers, ok := h.roots[key]
 	if !ok {
 		room, _ := h.room(ev.RoomID)
-		members, err := h.life.server.StateAt(room, ev.StateBefore).Members(context.Background())
+		members, err := h.life.server.StateAt(room, ev.StateBefore).AllKnown(context.Background())
 		h.sim.must(err)
 		for _, m := range members {
 			if m.Membership() == event.Join && !slices.Contains(servers, m.Target().Server()) {
 				servers = append(servers, m.Target().Server())
 			}
+		}
+		if h.lacksMembers(room, ev.StateBefore) {
+			return slices.Contains(append(servers, h.serversAtJoin(room)...), to.name)
 		}
 		h.roots[key] = servers
 	}
@@ -191,6 +194,9 @@ func (h *simHost) checkSender(id matrix.RoomID, ev *event.Event, since storage.P
 		return
 	}
 	room, _ := h.room(id)
+	if h.isPartial(room) {
+		return // nobody here can know
+	}
 	came := slices.DeleteFunc(h.all(room), func(other *rooms.Event) bool { return other.Position <= since })
 	if len(came) > owner.MaxLooks {
 		return

@@ -101,7 +101,7 @@ func (h *simHost) stateEvents(of rooms.Room, at matrix.EventID) (answer StateEve
 		return answer, errLost
 	}
 	ev := h.find(room, at)
-	if ev == nil {
+	if ev == nil || h.lacksMembers(room, ev.StateBefore) {
 		return answer, errLost
 	}
 	return h.wholeState(room, ev), nil

@@ -69,15 +69,21 @@ func (sim *simulation) act(h *simHost) {
 		return
 	}
 	if h.member(room, user) != event.Join {
-		sim.outside(h, room, user)
+		if !h.isWaitedFor(room) {
+			sim.outside(h, room, user)
+		}
 		return
 	}
 	what := pick(sim, simDeeds)
+	if h.isWaitedFor(room) {
+		return
+	}
 	sim.tracef("%s %s in room %d", user, what.name, slices.Index(sim.rooms, room))
 	what.do(sim, h, room, user)
 	if sim.chance(15) && !h.life.dead { // somebody else at the same time
-		other := pick(sim, h.users())
-		sim.say(h, room, other, 0)
+		if other := pick(sim, h.users()); h.mayTell(room, other) {
+			sim.say(h, room, other, 0)
+		}
 	}
 }
 
@@ -224,7 +230,7 @@ func (sim *simulation) send(h *simHost, i int) {
 // repeatSaid sends again what was not answered, and one message that was.
 func (sim *simulation) repeatSaid(h *simHost) {
 	for i := max(0, len(h.said)-4); i < len(h.said); i++ {
-		if (h.said[i].id == "" || sim.chance(20)) && h.life != nil {
+		if (h.said[i].id == "" || sim.chance(20)) && h.life != nil && h.mayTell(h.said[i].room, h.said[i].by) {
 			sim.send(h, i)
 		}
 	}

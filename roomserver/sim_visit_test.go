@@ -21,6 +21,8 @@ type simVisit struct {
 	room matrix.RoomID
 	user matrix.UserID
 	want event.Membership
+
+	sparing bool // it does without the members
 }
 
 func (v simVisit) number() int { return slices.Index(v.sim.rooms, v.room) }
@@ -79,11 +81,12 @@ func (v simVisit) elsewhere() {
 		return
 	}
 	by := pick(v.sim, inside)
+	v.sparing = v.want == event.Join && v.sim.spares(60) && !v.hasLived()
 	var answer simWelcome
 	var err error
 	v.host.life.do(func(ctx context.Context) { answer, err = v.through(ctx, by) }, func() {
 		v.sim.tracef("%s of %s in room %d by %s: %v", v.want, v.user, v.number(), by, err)
-		if err == nil || v.want == event.Leave {
+		if err == nil && answer.event != nil || v.want == event.Leave {
 			v.host.later = append(v.host.later, v.takes(answer, err))
 		}
 	})
@@ -91,8 +94,10 @@ func (v simVisit) elsewhere() {
 
 // A simWelcome is what came of a visit.
 type simWelcome struct {
-	event *event.Event
-	state StateEvents // all of it after a join, and what tells of the room after a knock
+	event   *event.Event
+	state   StateEvents // all of it after a join, or all but members, and what tells of the room after a knock
+	omitted bool        // members
+	servers []matrix.ServerName
 }
 
 // through makes the two requests of a visit.
@@ -107,6 +112,13 @@ func (v simVisit) through(ctx context.Context, by *simHost) (answer simWelcome, 
 	ev, err := v.fill(made.(Template))
 	if err != nil {
 		return answer, err
+	}
+	switch host := v.vouchedBy(ctx, l, ev); host {
+	case "":
+	case by.name:
+		return answer, l.server.JoinWith(ctx, requester(v.user), JoinRoom{Room: v.room, Vouched: true})
+	default:
+		return answer, errLost // nobody else is believed
 	}
 	let, err := l.call(ctx, by.name, "send "+string(v.want), func(to *simHost, reply func(any, error)) {
 		to.serve(func(ctx context.Context, s *Server) (any, error) { return v.send(ctx, s, ev) }, func(let any, err error) {
@@ -174,7 +186,7 @@ func (v simVisit) send(ctx context.Context, s *Server, ev *event.Event) (any, er
 	in := Sent{Origin: v.host.name, Room: v.room, ID: ev.ID, Event: ev}
 	switch v.want {
 	case event.Join:
-		return s.SendJoin(ctx, in, false)
+		return s.SendJoin(ctx, in, v.sparing)
 	case event.Knock:
 		state, err := s.SendKnock(ctx, in)
 		return knocked{ev, state}, err
@@ -198,11 +210,12 @@ func (v simVisit) answer(by *simHost, let any, err error, reply func(any, error)
 	case *event.Event:
 		answer.event = let
 	case knocked:
-		answer = simWelcome{let.event, StateEvents{State: v.sim.sentAll(let.state)}}
+		answer = simWelcome{event: let.event, state: StateEvents{State: v.sim.sentAll(let.state)}}
 	case Welcome:
 		join, err := event.Parse(let.Join.Version, let.Join.JSON)
 		v.sim.must(err)
-		answer = simWelcome{join, StateEvents{State: v.sim.sentAll(let.State), Auth: v.sim.sentAll(let.AuthChain)}}
+		answer = simWelcome{event: join, state: StateEvents{State: v.sim.sentAll(let.State), Auth: v.sim.sentAll(let.AuthChain)}}
+		answer.omitted, answer.servers = let.MembersOmitted, v.serversBy(by, let.Servers)
 		room, _ := by.room(v.room)
 		if by.lies(50) {
 			if answer.state, err = by.lieState(v.host, room, answer.state, nil); err != nil {
@@ -229,8 +242,10 @@ func (v simVisit) takes(answer simWelcome, failed error) simLater {
 	return simLater{v.room, func(ctx context.Context, s *Server) error {
 		switch v.want {
 		case event.Join:
-			in := JoinAnswer{Room: v.room, Version: answer.event.Version, Join: answer.event, State: answer.state.State, AuthChain: answer.state.Auth}
-			return s.Adopt(ctx, in)
+			return s.Adopt(ctx, JoinAnswer{
+				Room: v.room, Version: answer.event.Version, Join: answer.event, State: answer.state.State, AuthChain: answer.state.Auth,
+				MembersOmitted: answer.omitted, Servers: answer.servers,
+			})
 		case event.Knock:
 			return s.Knocked(ctx, answer.event, answer.state.State)
 		}
@@ -239,6 +254,7 @@ func (v simVisit) takes(answer simWelcome, failed error) simLater {
 		}
 		return s.Left(ctx, v.user, v.room, answer.event)
 	}, func(err error) {
+		h.life.sparing = h.life.sparing || answer.omitted
 		v.sim.tracef("%s takes up the %s of %s in room %d: %v", h, v.want, v.user, v.number(), err)
 	}}
 }

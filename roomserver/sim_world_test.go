@@ -47,6 +47,7 @@ type simulation struct {
 	closing bool              // the network is whole, and nobody lies any more
 	terse   bool              // who is asked for events between others has none
 	naive   bool              // some lie so that nobody can tell
+	sparing *rand.Rand        // by which hosts do without members when they join; nil if they want all
 	fooled  map[simPlace]bool // who was told such a lie, perhaps by way of others: they need not agree with anybody in the end
 	left    int               // actions
 	said    int
@@ -88,6 +89,7 @@ func simulate(t *testing.T, seed uint64, options simOptions) simResult {
 	synctest.Test(t, func(t *testing.T) {
 		defer sim.end()
 		defer sim.recover()
+		sim.spare()
 		sim.settle(image)
 		sim.run()
 		sim.close()
@@ -202,7 +204,7 @@ func (sim *simulation) settle(image []byte) {
 	for i := range hosts {
 		h := &simHost{
 			sim: sim, name: matrix.ServerName(fmt.Sprintf("s%d.org", i)), liar: i >= hosts-liars,
-			nowMS: simStart + sim.rand.Int64N(5000), returned: make(map[matrix.RoomID]bool),
+			nowMS: simStart + sim.rand.Int64N(5000), returned: make(map[matrix.RoomID]bool), recanted: make(map[matrix.EventID]bool),
 			seen: make(map[matrix.EventID]simSeen), out: make(map[*simHost]*simQueue), roots: make(map[string][]matrix.ServerName),
 		}
 		key, err := signing.NewKey("ed25519:a", slices.Repeat([]byte{byte(i)}, 32))
@@ -213,7 +215,7 @@ func (sim *simulation) settle(image []byte) {
 		sim.hosts = append(sim.hosts, h)
 		h.start()
 	}
-	sim.tracef("%d hosts, %d lie, loss %d%%, naive %v", hosts, liars, sim.net.lossPercent, sim.naive)
+	sim.tracef("%d hosts, %d lie, loss %d%%, naive %v, sparing %v", hosts, liars, sim.net.lossPercent, sim.naive, sim.sparing != nil)
 	for range 1 + sim.rand.IntN(2) {
 		sim.makeRoom(sim.hosts[0])
 	}
@@ -249,6 +251,7 @@ func (sim *simulation) run() {
 func (sim *simulation) happen() {
 	h := pick(sim, sim.hosts)
 	h.nowMS += sim.rand.Int64N(20)
+	sim.completeSome(h)
 	switch n := sim.rand.IntN(1000); {
 	case n < 120:
 		sim.left--
@@ -367,6 +370,11 @@ func (sim *simulation) drain() {
 
 // mustRest: when all has happened that could, nobody waits for anything.
 func (sim *simulation) mustRest() {
+	for _, h := range sim.hosts {
+		if sim.closing && h.life != nil && h.life.waiters() > 0 && len(sim.failures) == 0 {
+			sim.failf("on %s %d wait for members for ever", h, h.life.waiters())
+		}
+	}
 	if n := len(sim.net.calls); n > 0 && len(sim.failures) == 0 {
 		sim.failf("%d requests wait for ever, the first is %s of %s to %s", n, sim.net.calls[0].what, sim.net.calls[0].from.host, sim.net.calls[0].to)
 	}
@@ -378,6 +386,9 @@ func (c *simCall) waiting() bool { return c.serving && !c.served }
 func (sim *simulation) drainHost(h *simHost) (moved bool) {
 	if h.life.busy() {
 		h.life.flush()
+		moved = true
+	}
+	if sim.closing && h.complete() {
 		moved = true
 	}
 	if room, ok := h.mayTake(); ok {
