@@ -234,6 +234,40 @@ func TestCollectGivenUpJoin(t *testing.T) {
 	})
 }
 
+// A join of which the state is stored and not named yet is left alone, however long it takes.
+func TestCollectDuringJoin(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := found(t, db, "11", 40)
+		set := settings(t, db)
+		set.Key, set.Remote = w.key, w.remote
+		var stored int
+		busy := false
+		set.Now = func() time.Time {
+			if busy || stored > 0 {
+				return testClock.Now()
+			}
+			busy = true
+			defer func() { busy = false }()
+			nodes, _, err := storage.One[int](t.Context(), db, `SELECT COUNT(*) FROM state_nodes`)
+			if err != nil {
+				t.Error(err)
+			}
+			if stored = nodes; stored > 0 {
+				w.collect()
+			}
+			return testClock.Now()
+		}
+		w.s = roomserver.New(set)
+		if err := w.s.Adopt(t.Context(), w.answer(w.base)); err != nil {
+			t.Fatal(err)
+		}
+		w.tie(w.room.ID)
+		if left := len(w.storedNodes()); stored == 0 || left < stored || len(w.states()) == 0 || len(w.garbage()) != 0 {
+			t.Errorf("%d nodes are left of %d", left, stored)
+		}
+	})
+}
+
 // Whatever row comes to name a noted node between the looks, the node stays, and all below it.
 func TestCollectKeepsWhatIsNamed(t *testing.T) {
 	rows := map[string]string{

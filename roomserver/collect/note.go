@@ -95,7 +95,10 @@ func (w *walk) down(ctx context.Context, roots []statetree.NodeID) error {
 			todo = append(todo, root)
 		}
 	}
-	for len(todo) > 0 {
+	for {
+		if err := w.rest(ctx); err != nil || len(todo) == 0 {
+			return err
+		}
 		rest := len(todo) - min(len(todo), statetree.MaxLoad)
 		some := slices.Clone(todo[rest:])
 		slices.Sort(some)
@@ -104,11 +107,7 @@ func (w *walk) down(ctx context.Context, roots []statetree.NodeID) error {
 			return err
 		}
 		todo = append(todo[:rest], children...)
-		if err := w.rest(ctx); err != nil {
-			return err
-		}
 	}
-	return nil
 }
 
 // isNew says whether a node has not been met before, and meets it.
