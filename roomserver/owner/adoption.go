@@ -160,11 +160,10 @@ func (a *Adoption) Run(ctx context.Context) (err error) {
 		last := &st.events[len(st.events)-1]
 		last.Then = &rooms.Move{RoomNum: a.room.Num, Room: a.Room, Root: st.tip.state.Root(), Members: came}
 	}
+	st.named = doubt
 	if a.MembersOmitted {
 		st.beginPartial(rooms.PartialJoin{RoomNum: a.room.Num, Hole: a.hole, Join: join.Num, Servers: a.Servers})
 		defer a.owners.partials.Begin()()
-	} else {
-		st.named = doubt
 	}
 	return a.commit(ctx, st)
 }
@@ -278,6 +277,9 @@ func (s *Owners) storeTree(ctx context.Context, room rooms.Room, base statetree.
 	tree, nodes, err := s.cache.Trees.Set(ctx, base, changes)
 	if err != nil {
 		return tree, nil, fmt.Errorf("make the state of %s: %w", room.ID, err)
+	}
+	if len(nodes) == 0 {
+		return tree, nil, nil
 	}
 	for some := range slices.Chunk(nodes, MaxRows) {
 		_, err := s.db.Commit(ctx, rooms.Append{Room: room, Generation: s.generations.Add(1), Nodes: some, Doubt: doubt})

@@ -395,7 +395,7 @@ func (st *Step) write(generation int64) storage.Write {
 	a := rooms.Append{
 		Room: st.room, NewRoom: st.created, Generation: generation,
 		Events: st.events, Asides: st.asides, Nodes: st.nodes, Directory: st.directory, Aliases: st.aliases,
-		Partial: st.begins, Whole: st.whole, Settled: st.named,
+		Partial: st.begins, Whole: st.whole, Named: st.named,
 	}
 	isNews := func(ev rooms.NewEvent) bool { return ev.Kind == rooms.Live && !ev.Again }
 	if slices.ContainsFunc(st.events, isNews) || st.whole != nil && st.whole.Move != nil {

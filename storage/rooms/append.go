@@ -25,7 +25,7 @@ type Append struct {
 	Partial    *PartialJoin  // that begins with the events
 	Whole      *EndOfPartial // after the events; a Head then stands at the position of its Move
 	Doubt      *Doubt        // about the Nodes: nothing names them yet
-	Settled    *Doubt        // now something does
+	Named      *Doubt        // about nodes that something names now; it stays if the room is partial from now on
 }
 
 // A NewEvent is an event to be stored. Of a live one, Position and Order are filled in at the commit.
@@ -126,8 +126,8 @@ func (a Append) Rows(it *storage.Item) {
 	if a.Doubt != nil {
 		a.Doubt.rows(it)
 	}
-	if a.Settled != nil {
-		a.Settled.settledRows(it)
+	if a.Named != nil {
+		a.Named.namedRows(it, a.Partial != nil)
 	}
 	if a.Directory != nil {
 		a.Directory.rows(it)

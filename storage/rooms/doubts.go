@@ -2,6 +2,7 @@ package rooms
 
 import (
 	"context"
+	"errors"
 
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/storage"
@@ -21,9 +22,16 @@ var (
 
 func (d *Doubt) rows(it *storage.Item) { it.Insert(doubtsTable, d.RoomNum, d.First) }
 
-// settledRows ends a doubt: all nodes that it was about have come to be named.
-func (d *Doubt) settledRows(it *storage.Item) {
-	it.Exec(`DELETE FROM state_doubts WHERE room_num = $1 AND first_num = $2`, d.RoomNum, d.First)
+// errNoted says that nodes are to be named of which some may be deleted.
+var errNoted = errors.New("rooms: the nodes of the state were not named in time")
+
+// namedRows tells that all nodes that a doubt was about are named now, unless it stays.
+func (d *Doubt) namedRows(it *storage.Item, stays bool) {
+	it.Require(errNoted, `
+		SELECT first_num FROM state_doubts WHERE room_num = $1 AND first_num = $2 AND noted_ms IS NULL`, d.RoomNum, d.First)
+	if !stays {
+		it.Exec(`DELETE FROM state_doubts WHERE room_num = $1 AND first_num = $2`, d.RoomNum, d.First)
+	}
 }
 
 // A Doubted is a room about which there are doubts, and how far they were looked into.
