@@ -63,3 +63,30 @@ func TestSortNums(t *testing.T) {
 		}
 	})
 }
+
+// Whether numbers come in a row, in runs or anyhow, few slots are searched, and
+// no more in a large table than in a small one.
+func TestSearches(t *testing.T) {
+	for name, number := range map[string]func(i int64) int64{
+		"in a row":    func(i int64) int64 { return i },
+		"every 5th":   func(i int64) int64 { return 5 * i },
+		"in runs":     func(i int64) int64 { return i/50*1000 + i%50 },
+		"like a hash": func(i int64) int64 { return int64(uint64(i) * 0x9e3779b97f4a7c15 >> 9) },
+	} {
+		for _, n := range []int64{3_000, 12_200, 40_000, 98_000} {
+			table, searched := newTable[int64, struct{}](0), 0
+			for i := range n {
+				table.add(number(i + 1))
+			}
+			for i := range n {
+				slot := table.home(number(i + 1))
+				for searched++; table.items[table.slots[slot]-1].key != number(i+1); slot = table.after(slot) {
+					searched++
+				}
+			}
+			if mean := float64(searched) / float64(n); mean > 2.5 {
+				t.Errorf("%d numbers %s: %.1f slots are searched for one, want 2.5 at most", n, name, mean)
+			}
+		}
+	}
+}
