@@ -46,8 +46,6 @@ func NewHasher(secret [16]byte) Hasher {
 	return Hasher{keys: derive(1), entries: derive(2), nodes: derive(3), holes: derive(4)}
 }
 
-const memberType = "m.room.member"
-
 // Key returns the key of a piece of state.
 func (h Hasher) Key(k event.Key) Key {
 	var buf [256]byte
@@ -61,7 +59,7 @@ func (h Hasher) Key(k event.Key) Key {
 func (h Hasher) Type(typ string) Classes { return 1 << h.class(typ) }
 
 func (h Hasher) class(typ string) int {
-	if typ == memberType {
+	if typ == event.TypeMember {
 		return 0
 	}
 	var buf [128]byte

@@ -3,7 +3,6 @@ package statetree
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
 )
 
@@ -153,7 +152,7 @@ func (h *holes) remember(hole Hole, id NodeID) {
 		h.filled = make(map[Hole]NodeID)
 	}
 	if len(h.filled) >= maxHoles {
-		maps.DeleteFunc(h.filled, func(Hole, NodeID) bool { return true })
+		clear(h.filled)
 	}
 	h.filled[hole] = id
 }

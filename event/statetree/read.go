@@ -37,7 +37,7 @@ func tooDeep(r ref) error { return fmt.Errorf("%w: %d: too deep", ErrCorrupt, r.
 // the tree does not have. It loads what it needs level by level. The error is
 // [ErrUnknown] if any of them is not known.
 func (s *Store) GetMany(ctx context.Context, t Tree, keys []Key) ([]Value, error) {
-	values, holed, err := s.getMany(ctx, t, keys)
+	values, holed, err := s.GetKnown(ctx, t, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -52,10 +52,6 @@ func (s *Store) GetMany(ctx context.Context, t Tree, keys []Key) ([]Value, error
 // GetKnown is [Store.GetMany], but for what is not known, which is 0 here. It
 // says whether any members of the tree are unknown.
 func (s *Store) GetKnown(ctx context.Context, t Tree, keys []Key) (values []Value, holed bool, err error) {
-	return s.getMany(ctx, t, keys)
-}
-
-func (s *Store) getMany(ctx context.Context, t Tree, keys []Key) (values []Value, holed bool, err error) {
 	type wanted struct {
 		key Key
 		at  int
