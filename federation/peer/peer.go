@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"time"
@@ -19,6 +18,8 @@ type Gate struct {
 	Client *outbound.Client // says which servers are talked to
 	Limits Limits
 	Heard  func(matrix.ServerName) // told that a server has spoken; must not block
+
+	unproven unproven
 }
 
 // Limits are the rate limits that routes name. All are nil, which means none, if limits are switched off.
@@ -90,7 +91,8 @@ func (g *Gate) authenticate(ctx context.Context, r *http.Request, body *httpapi.
 	if err := g.Client.Permits(claim.Origin); err != nil {
 		return "", nil, err
 	}
-	content, err := readAll(body)
+	content, release, err := g.unproven.read(body)
+	defer release()
 	if err != nil {
 		return "", nil, err
 	}
@@ -104,13 +106,4 @@ func (g *Gate) authenticate(ctx context.Context, r *http.Request, body *httpapi.
 		g.Heard(origin)
 	}
 	return origin, content, nil
-}
-
-// maxAhead bounds the memory that a request gets for a body of which nothing has come yet.
-const maxAhead = 64 << 10
-
-func readAll(body *httpapi.Body) ([]byte, error) {
-	content := bytes.NewBuffer(make([]byte, 0, bytes.MinRead+min(max(body.Length, 0), maxAhead)))
-	_, err := content.ReadFrom(body)
-	return content.Bytes(), err
 }
