@@ -196,6 +196,9 @@ func TestHeroesComeWithTheirMembers(t *testing.T) {
 			t.Errorf("heroes: got %v, want alice and carol", r.Summary.Heroes)
 		}
 		wantSorted(t, "members", members(r.State), "join @alice:test", "join @bob:test", "join @carol:test")
+		if others := w.sync(carol, nil).Rooms.Join[room].Summary.Heroes; !slices.Equal(others, []matrix.UserID{alice, bob}) {
+			t.Errorf("heroes of another user: got %v, want alice and bob", others)
+		}
 		must(t, w.rooms.Leave(ctx, who(carol), room, ""))
 		r = w.sync(bob, query{"since": first.NextBatch, "filter": filter}).Rooms.Join[room]
 		if r.Summary.Joined != 2 || !slices.Equal(r.Summary.Heroes, []matrix.UserID{alice}) {

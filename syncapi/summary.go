@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
 	"github.com/myelin-chat/myelin/roomserver/view"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -20,7 +21,8 @@ const (
 // summary is what names a room that has no name, and the same for all its members.
 type summary struct {
 	joined, invited int64
-	named           bool // by a name or an alias, so that heroes are not needed
+	named           bool         // by a name or an alias, so that heroes are not needed
+	heroes          rooms.Heroes // of a room that has none
 }
 
 // appendSummary writes the room's summary. To a client that loads members lazily,
@@ -43,11 +45,20 @@ func (b *builder) appendSummary(ctx context.Context, dst []byte, p stretch, stat
 	if sum.named {
 		return append(dst, '}'), state, nil
 	}
-	dst, heroes, err := b.appendHeroes(ctx, append(dst, `,"m.heroes":[`...), p)
-	if b.lazily() {
-		state = withMissing(state, heroes)
+	heroes := sum.heroes.For(b.user.id)
+	dst = append(dst, `,"m.heroes":[`...)
+	for i, hero := range heroes {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = canonical.AppendString(dst, string(hero))
 	}
-	return append(dst, "]}"...), state, err
+	dst = append(dst, "]}"...)
+	if !b.lazily() {
+		return dst, state, nil
+	}
+	members, err := b.membersOf(ctx, p, heroes)
+	return dst, withMissing(state, members), err
 }
 
 // summarise reads the summary of a room as it is now. It may be newer than the
@@ -62,33 +73,24 @@ func (b *builder) summarise(ctx context.Context, p stretch) (*summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &summary{head.Joined, head.Invited, says(names[0], "name") || says(names[1], "alias")}, nil
+	sum := &summary{joined: head.Joined, invited: head.Invited, named: says(names[0], "name") || says(names[1], "alias")}
+	if !sum.named {
+		sum.heroes, err = rooms.HeroesOf(ctx, b.api.DB, p.RoomNum)
+	}
+	return sum, err
 }
 
-// appendHeroes writes the IDs of those by whom the user would call the room, and
-// returns their members.
-func (b *builder) appendHeroes(ctx context.Context, dst []byte, p stretch) ([]byte, []*rooms.Event, error) {
-	heroes, err := rooms.Heroes(ctx, b.api.DB, p.RoomNum, b.user.id)
-	if err != nil {
-		return nil, nil, err
-	}
-	keys := make([]event.Key, len(heroes))
-	for i, hero := range heroes {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = canonical.AppendString(dst, string(hero))
-		keys[i] = event.Key{Type: event.TypeMember, StateKey: string(hero)}
-	}
-	if !b.lazily() {
-		return dst, nil, nil
+// membersOf returns the member events of users, nil of who has none.
+func (b *builder) membersOf(ctx context.Context, p stretch, users []matrix.UserID) ([]*rooms.Event, error) {
+	keys := make([]event.Key, len(users))
+	for i, user := range users {
+		keys[i] = event.Key{Type: event.TypeMember, StateKey: string(user)}
 	}
 	now, err := b.stateAt(ctx, p, p.span.UpTo)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	members, err := now.Known(ctx, keys...)
-	return dst, members, err
+	return now.Known(ctx, keys...)
 }
 
 // says whether a state event has a non-empty text in its content.

@@ -100,11 +100,11 @@ func (s *Host) partOf(ctx context.Context, before committed.State, join *rooms.E
 		return ev.StateID() == event.Key{Type: event.TypeName} || ev.StateID() == event.Key{Type: event.TypeCanonicalAlias}
 	})
 	if !named {
-		heroes, err := rooms.Heroes(ctx, s.db, before.Room().Num, join.Sender)
+		heroes, err := rooms.HeroesOf(ctx, s.db, before.Room().Num)
 		if err != nil {
 			return nil, fmt.Errorf("find who %s is called after: %w", before.Room().ID, err)
 		}
-		for _, hero := range heroes {
+		for _, hero := range heroes.For(join.Sender) {
 			if key := event.MemberKey(hero); !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}
