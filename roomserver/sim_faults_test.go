@@ -62,6 +62,19 @@ var simFaultTable = []simFault{
 	{"treat duplicates as new", []simEdit{{"roomserver/owner/arrive.go",
 		"\tif had := in.stored; had != nil {\n",
 		"\tif had := in.stored; had != nil && FAULT && had.Kind == rooms.Live {\n\t\tin.stored = nil\n\t} else if had != nil {\n"}}},
+	{"keep what a partial room accepted without a second look", []simEdit{{"roomserver/owner/partial_check.go",
+		"\t\tif err := st.checkAgain(ctx, ev); err != nil {\n",
+		"\t\tif had := st.place(ev); FAULT {\n\t\t\tif err := st.advance(ctx, had, had.before); err != nil {\n\t\t\t\treturn err\n\t\t\t}\n" +
+			"\t\t} else if err := st.checkAgain(ctx, ev); err != nil {\n"}}},
+	{"forget over a restart what is to be looked at again", []simEdit{{"roomserver/owner/step.go",
+		"\t\tadded.Listed = st.enlist(ev.Num)\n",
+		"\t\tif place := st.enlist(ev.Num); !FAULT {\n\t\t\tadded.Listed = place\n\t\t}\n"}}},
+	{"fill a hole with the members before another event", []simEdit{{"roomserver/receive/partial_fetch.go",
+		"\t\tf.at, f.follow = prev[0], true\n",
+		"\t\tf.at, f.follow = prev[0], !FAULT\n"}}},
+	{"go on with a room that was given up", []simEdit{{"roomserver/owner/partial_left.go",
+		"\tif st.tip.gone {\n",
+		"\tif st.tip.gone && !FAULT {\n"}}},
 }
 
 // forgive are the edits for rules that have no effect; simFaultCode knows which.
@@ -101,6 +114,12 @@ func simForgive(ev *event.Event, state auth.State, levels *auth.PowerLevels) err
 	}
 	return err
 }
+`,
+	"roomserver/receive": `package receive
+
+import "os"
+
+var simFaultName = os.Getenv("MYELIN_SIM_FAULT")
 `,
 	"event/stateres": `package stateres
 
