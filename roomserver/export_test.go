@@ -20,3 +20,6 @@ func Waiting(s *Server) int {
 	ofRooms, _ := s.Awaited()
 	return ofRooms
 }
+
+// Resolutions is how often states were resolved.
+func Resolutions(s *Server) int64 { return s.owners.Resolutions() }

@@ -32,8 +32,10 @@ func (st *Step) moveExtremities(ctx context.Context, now placed, added *rooms.Ne
 	case now.Kind != rooms.Live:
 		return nil
 	case added.Late:
+		clear(st.merged)
 		return st.dropFollowed(ctx, now)
 	}
+	clear(st.merged)
 	st.tip.replaceExtremities(now)
 	return nil
 }

@@ -56,6 +56,7 @@ type Owners struct {
 
 	generations atomic.Int64 // of owners: never one twice
 	unnamed     unnamed
+	resolutions atomic.Int64
 
 	mu     sync.Mutex
 	loaded map[matrix.RoomID]*owner
@@ -72,6 +73,9 @@ func New(s Settings) *Owners {
 	o.Rooms = committed.NewRooms(o.cache, o.partials, s.ServerName, o.committedRoot)
 	return o
 }
+
+// Resolutions returns how often states of rooms were resolved.
+func (s *Owners) Resolutions() int64 { return s.resolutions.Load() }
 
 // PartialBegun receives when another room has become partial, for its members to be fetched.
 func (s *Owners) PartialBegun() <-chan struct{} { return s.partials.Begun }

@@ -45,6 +45,7 @@ func (st *Step) resolve(ctx context.Context, states []statetree.Tree) (statetree
 	if same {
 		return states[0], nil, nil
 	}
+	st.owners.resolutions.Add(1)
 	graph, err := st.graph.load(ctx, st)
 	if err != nil {
 		return statetree.Tree{}, nil, err

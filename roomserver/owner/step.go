@@ -28,13 +28,15 @@ type Step struct {
 	fresh    map[int64]placed // what others must not yet see: new events, redacted forms
 	events   []rooms.NewEvent
 	nodes    []statetree.NewNode
-	redacted []*rooms.Event // the new forms
-	graph    *authGraph     // nil if the room is new
-	branches branches       // the current state is not resolved yet
-	looks    int            // times it was resolved to judge an event by it
-	hints    hints          // events that are likely to be wanted
-	ofOthers bool           // it took events of other servers
-	arrivals int64          // flights.arrivals, as it set it when it was launched; 0 if it did not
+	redacted []*rooms.Event                      // the new forms
+	graph    *authGraph                          // nil if the room is new
+	branches branches                            // the current state is not resolved yet
+	looks    int                                 // times it was resolved to judge an event by it
+	merges   int                                 // and times a branch was resolved into it for that,
+	merged   map[statetree.NodeID]statetree.Tree // with this outcome, by the branch: of the room as it stands now
+	hints    hints                               // events that are likely to be wanted
+	ofOthers bool                                // it took events of other servers
+	arrivals int64                               // flights.arrivals, as it set it when it was launched; 0 if it did not
 	gaps     gapsSeen
 
 	footing *footing       // what events of our own follow; nil: the forward extremities
