@@ -18,7 +18,7 @@ const (
 	seenLastFlush = 500 * time.Millisecond
 	// seenAtOnce is how many devices one commit takes: a large one would stop others.
 	seenAtOnce = 500
-	// maxSeen bounds how many devices are remembered.
+	// maxSeen bounds how many devices are remembered. With more in use within seenEvery, of some it is known only later.
 	maxSeen = 100_000
 )
 
@@ -32,12 +32,7 @@ func (a *Accounts) Seen(who matrix.Requester, ip string) {
 // sightings gathers when devices were last used, so that a busy one is written once in a while.
 type sightings struct {
 	mu   sync.RWMutex
-	last map[deviceKey]*sighting
-}
-
-type deviceKey struct {
-	user   matrix.UserID
-	device matrix.DeviceID
+	last map[users.Address]*sighting
 }
 
 type sighting struct {
@@ -45,10 +40,10 @@ type sighting struct {
 	unwritten bool
 }
 
-func newSightings() *sightings { return &sightings{last: map[deviceKey]*sighting{}} }
+func newSightings() *sightings { return &sightings{last: map[users.Address]*sighting{}} }
 
 func (s *sightings) note(now users.Sighting) {
-	key := deviceKey{now.User, now.Device}
+	key := users.Address{User: now.User, Device: now.Device}
 	s.mu.RLock()
 	old := s.last[key]
 	known := old != nil && old.IP == now.IP && now.AtMS-old.AtMS < seenEvery.Milliseconds()
@@ -67,7 +62,7 @@ func (s *sightings) note(now users.Sighting) {
 func (s *sightings) overlay(user matrix.UserID, d *users.Device) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if last := s.last[deviceKey{user, d.ID}]; last != nil && last.AtMS > d.SeenMS {
+	if last := s.last[users.Address{User: user, Device: d.ID}]; last != nil && last.AtMS > d.SeenMS {
 		d.SeenMS, d.SeenIP = last.AtMS, last.IP
 	}
 }
@@ -94,7 +89,7 @@ func (s *sightings) putBack(lost []users.Sighting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range lost {
-		if last := s.last[deviceKey{l.User, l.Device}]; last != nil {
+		if last := s.last[users.Address{User: l.User, Device: l.Device}]; last != nil {
 			last.unwritten = true
 		}
 	}
