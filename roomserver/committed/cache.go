@@ -182,52 +182,61 @@ func (c *Cache) load(ctx context.Context, room rooms.Room, missing map[int64]int
 // eventCost is what an event takes in memory, about.
 func eventCost(ev *rooms.Event) int { return 600 + 2*len(ev.JSON) }
 
-// A View is a state as somebody sees it: the owner of a room also has events that are not committed yet.
-type View struct {
-	Room rooms.Room
-	Tree statetree.Tree
-	Read func(ctx context.Context, nums []int64) ([]*rooms.Event, error) // as Events does; nil: Events itself
+// Places are what stands at some keys of a state.
+type Places struct {
+	Nums  []int64 // the numbers of the events, in the order of the keys; 0 where there is none, or it is not known
+	Holed bool    // not all members of the state are known
 }
 
-// StateEvents returns the events of a state at these keys, nil where there is none. The error is statetree.ErrUnknown if one
-// of them is a member that is not known.
-func (c *Cache) StateEvents(ctx context.Context, v View, keys []event.Key) ([]*rooms.Event, error) {
-	found, holed, err := c.KnownEvents(ctx, v, keys)
-	for i, ev := range found {
-		if ev == nil && holed && keys[i].Type == event.TypeMember {
-			return nil, fmt.Errorf("read %s in the state of %s: %w", keys[i].StateKey, v.Room.ID, statetree.ErrUnknown)
-		}
-	}
-	return found, err
-}
-
-// KnownEvents is StateEvents, but for members that are not known, which are nil. It says whether there are any in the state.
-func (c *Cache) KnownEvents(ctx context.Context, v View, keys []event.Key) (found []*rooms.Event, holed bool, err error) {
+// Find returns what stands in a state of a room at these keys. Whoever has read the events checks them against the keys.
+func (c *Cache) Find(ctx context.Context, room rooms.Room, tree statetree.Tree, keys []event.Key) (Places, error) {
+	p := Places{Nums: make([]int64, len(keys))}
 	hashed := make([]statetree.Key, len(keys))
 	for i, key := range keys {
 		hashed[i] = c.Hasher.Key(key)
 	}
-	values, holed, err := c.Trees.GetKnown(ctx, v.Tree, hashed)
+	values, holed, err := c.Trees.GetKnown(ctx, tree, hashed)
 	if err != nil {
-		return nil, holed, fmt.Errorf("read the state of %s: %w", v.Room.ID, err)
+		return p, fmt.Errorf("read the state of %s: %w", room.ID, err)
 	}
-	nums := make([]int64, len(values))
 	for i, value := range values {
-		nums[i] = int64(value)
+		p.Nums[i] = int64(value)
 	}
-	if v.Read != nil {
-		found, err = v.Read(ctx, nums)
-	} else {
-		found, err = c.Events(ctx, v.Room, nums)
-	}
-	if err != nil {
-		return nil, holed, err
-	}
+	p.Holed = holed
+	return p, nil
+}
+
+// Check holds the events that were read, nil for 0, against their keys.
+func (p Places) Check(keys []event.Key, found []*rooms.Event) error {
 	for i, ev := range found {
 		if ev != nil && ev.StateID() != keys[i] {
 			// The tree knows keys by 60 bits of a keyed hash. Chance does not do this.
-			return nil, holed, fmt.Errorf("state keys %v and %v of %s have one hash", keys[i], ev.StateID(), v.Room.ID)
+			return fmt.Errorf("state keys %v and %v of room %d have one hash", keys[i], ev.StateID(), ev.RoomNum)
 		}
 	}
-	return found, holed, nil
+	return nil
+}
+
+// CheckKnown is Check, but the error is statetree.ErrUnknown if one of the keys is that of a member who is not known.
+func (p Places) CheckKnown(keys []event.Key, found []*rooms.Event) error {
+	for i, ev := range found {
+		if ev == nil && p.Holed && keys[i].Type == event.TypeMember {
+			return fmt.Errorf("read %s in a state: %w", keys[i].StateKey, statetree.ErrUnknown)
+		}
+	}
+	return p.Check(keys, found)
+}
+
+// StateEvents returns the committed events of a state at these keys, nil where there is none. The error is
+// statetree.ErrUnknown if one of them is a member that is not known.
+func (c *Cache) StateEvents(ctx context.Context, room rooms.Room, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
+	p, err := c.Find(ctx, room, tree, keys)
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.Events(ctx, room, p.Nums)
+	if err != nil {
+		return nil, err
+	}
+	return found, p.CheckKnown(keys, found)
 }

@@ -53,8 +53,6 @@ func (st State) Root() statetree.NodeID { return st.tree.Root() }
 // Tree is the state itself.
 func (st State) Tree() statetree.Tree { return st.tree }
 
-func (st State) view() View { return View{Room: st.room, Tree: st.tree} }
-
 // Event returns the state event at a key, nil if there is none.
 func (st State) Event(ctx context.Context, key event.Key) (*rooms.Event, error) {
 	found, err := st.Events(ctx, key)
@@ -68,7 +66,7 @@ func (st State) Event(ctx context.Context, key event.Key) (*rooms.Event, error) 
 // In a partial room it waits for the members that are wanted and not known.
 func (st State) Events(ctx context.Context, keys ...event.Key) (found []*rooms.Event, err error) {
 	err = st.onceKnown(ctx, func() (err error) {
-		found, err = st.rooms.cache.StateEvents(ctx, st.view(), keys)
+		found, err = st.rooms.cache.StateEvents(ctx, st.room, st.tree, keys)
 		return err
 	})
 	return found, err

@@ -35,14 +35,26 @@ func (st State) LacksMembers(ctx context.Context) (bool, error) {
 // Known returns the state events at these keys, nil where there is none, and nil for members that are not known. It never
 // waits.
 func (st State) Known(ctx context.Context, keys ...event.Key) ([]*rooms.Event, error) {
-	found, _, err := st.rooms.cache.KnownEvents(ctx, st.view(), keys)
+	found, _, err := st.known(ctx, keys)
 	return found, err
+}
+
+// known returns the events at these keys as far as they are known, and whether there may be others.
+func (st State) known(ctx context.Context, keys []event.Key) (found []*rooms.Event, holed bool, err error) {
+	p, err := st.rooms.cache.Find(ctx, st.room, st.tree, keys)
+	if err != nil {
+		return nil, false, err
+	}
+	if found, err = st.rooms.cache.Events(ctx, st.room, p.Nums); err != nil {
+		return nil, false, err
+	}
+	return found, p.Holed, p.Check(keys, found)
 }
 
 // Cited is Known, but for senders of some events who are not known: their member events are those that the latest of their
 // events cites.
 func (st State) Cited(ctx context.Context, events []*rooms.Event, keys ...event.Key) ([]*rooms.Event, error) {
-	found, holed, err := st.rooms.cache.KnownEvents(ctx, st.view(), keys)
+	found, holed, err := st.known(ctx, keys)
 	if err != nil || !holed {
 		return found, err
 	}

@@ -165,11 +165,27 @@ func (st *Step) eventsOf(ctx context.Context, nums []int64) ([]*rooms.Event, err
 // stateEvents returns the events of a state at these keys, nil where there is none. The error is statetree.ErrUnknown if one
 // of them is a member that is not known.
 func (st *Step) stateEvents(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
-	return st.owners.cache.StateEvents(ctx, committed.View{Room: st.room, Tree: tree, Read: st.eventsOf}, keys)
+	found, at, err := st.eventsAt(ctx, tree, keys)
+	if err != nil {
+		return nil, err
+	}
+	return found, at.CheckKnown(keys, found)
 }
 
 // knownIn is stateEvents, but for members that are not known, which are nil.
 func (st *Step) knownIn(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
-	found, _, err := st.owners.cache.KnownEvents(ctx, committed.View{Room: st.room, Tree: tree, Read: st.eventsOf}, keys)
-	return found, err
+	found, at, err := st.eventsAt(ctx, tree, keys)
+	if err != nil {
+		return nil, err
+	}
+	return found, at.Check(keys, found)
+}
+
+func (st *Step) eventsAt(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, committed.Places, error) {
+	at, err := st.owners.cache.Find(ctx, st.room, tree, keys)
+	if err != nil {
+		return nil, at, err
+	}
+	found, err := st.eventsOf(ctx, at.Nums)
+	return found, at, err
 }

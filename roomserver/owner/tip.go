@@ -84,7 +84,7 @@ func (s *Owners) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 	for _, ev := range extremities {
 		t.extremities = append(t.extremities, storedPlaced(ev))
 	}
-	kept, err := s.cache.StateEvents(ctx, committed.View{Room: room, Tree: t.state}, keptKeys)
+	kept, err := s.cache.StateEvents(ctx, room, t.state, keptKeys)
 	if err != nil {
 		return nil, err
 	}
