@@ -3,6 +3,7 @@ package roomserver_test
 import (
 	"testing"
 
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
 )
 
@@ -17,6 +18,8 @@ func TestPartialJoinGivenUp(t *testing.T) {
 		leave := w.member("alice", "alice", "leave", said)
 		w.must(roomserver.Accepted, said, leave)
 		w.complete()
+		_, err := w.s.Send(ctx, as("bob"), send(w.room.ID, "who is here?"))
+		wantCode(t, "a message of who may be in the room", err, matrix.Forbidden)
 		back := w.join("alice", leave) // of which alice was not told
 		late := w.say("member2:elsewhere.org", "nobody is here", back)
 		w.must(roomserver.Refused, back, late)

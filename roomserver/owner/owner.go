@@ -109,7 +109,7 @@ func (s *Owners) turn(ctx context.Context, room rooms.Room, work Task, on *footi
 	o.graph.mark()
 	err = s.guard(ctx, o, func() error {
 		if err := work(ctx, st); err != nil {
-			return err
+			return st.unlessGone(err)
 		}
 		if err := st.finish(ctx); err != nil {
 			return err

@@ -51,6 +51,14 @@ func (st *Step) mustLive() error {
 	return nil
 }
 
+// unlessGone is an error of a task. Nobody waits for members of a room that was given up: this server is not in it.
+func (st *Step) unlessGone(err error) error {
+	if st.tip.gone && errors.Is(err, statetree.ErrUnknown) {
+		return st.mustLive()
+	}
+	return err
+}
+
 // findHoles says whether some states of a room lack members for good, and whether a state is one of them.
 func (s *Owners) findHoles(ctx context.Context, room rooms.Room, state statetree.Tree) (some, is bool, err error) {
 	if some, err = rooms.HasHoles(ctx, s.db, room.Num); err != nil || !some {
