@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -63,6 +64,28 @@ func TestPartialJoinHostile(t *testing.T) {
 				w.audit()
 			})
 		}
+	})
+}
+
+// Who let us in is gone, and has named nobody who is in the room: those who come tell the members.
+func TestPartialJoinNamesNobody(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := found(t, db, "11", 3)
+		last := w.say(bobThere, "before", w.base)
+		w.tellState(last, w.base)
+		in := w.partAnswer(last)
+		in.Servers = []matrix.ServerName{"gone.org", "nowhere.org"}
+		w.remote.deaf["gone.org"], w.remote.deaf["nowhere.org"] = true, true
+		if err := w.s.Adopt(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		w.tiePartly()
+		if err := w.s.CompletePartial(t.Context(), w.room.Num, 0); !errors.Is(err, roomserver.ErrNoMembers) {
+			t.Fatalf("got %v, want that nobody tells", err)
+		}
+		w.must(roomserver.Accepted, w.join("frank:third.org", w.base))
+		w.complete()
+		w.audit()
 	})
 }
 

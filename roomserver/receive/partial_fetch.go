@@ -36,7 +36,11 @@ func (s *Receiver) fetchMembers(ctx context.Context, room rooms.Room, join rooms
 		// All servers in the room have this one, and state_ids of a join may be refused by who has not seen it.
 		f.at, f.follow = prev[0], true
 	}
-	f.peers = askedForMembers(join.Servers, try)
+	servers, err := s.tellMembers(ctx, join)
+	if err != nil {
+		return err
+	}
+	f.peers = askedForMembers(servers, try)
 	if f.create, err = f.createEvent(ctx); err != nil {
 		return err
 	}
@@ -53,6 +57,24 @@ func (s *Receiver) fetchMembers(ctx context.Context, room rooms.Room, join rooms
 		}
 	}
 	return fmt.Errorf("%w: %s", ErrNoMembers, room.ID)
+}
+
+// tellMembers returns the servers that may tell the members: the one that let us in, those of which users have come since, and
+// the others that were named with the join, of which not all need be in the room.
+func (s *Receiver) tellMembers(ctx context.Context, join rooms.PartialJoin) (servers []matrix.ServerName, err error) {
+	since, err := rooms.JoinedServers(ctx, s.db, join.RoomNum, maxPeersRead)
+	if err != nil {
+		return nil, fmt.Errorf("find the servers in room %d: %w", join.RoomNum, err)
+	}
+	first := join.Servers[:min(1, len(join.Servers))]
+	listed := map[matrix.ServerName]bool{s.name: true}
+	for _, server := range slices.Concat(first, since, join.Servers) {
+		if !listed[server] {
+			servers = append(servers, server)
+		}
+		listed[server] = true
+	}
+	return servers, nil
 }
 
 // from has a server tell the state before the join, and stores what of it is not here. It returns the IDs of the state, nil
