@@ -86,16 +86,20 @@ func timedEvents(ctx context.Context, q storage.Querier, room Room, t TimeQuery)
 	return selectEvents(ctx, q, room, text, room.Num, ms, int64(at.Anchor), at.Sub, int64(t.Limit))
 }
 
-// timelyEvents are the others.
+// timelyEvents are the others. Rows leave the inner query in its order, one by one, as in firstTimely.
 func timelyEvents(ctx context.Context, q storage.Querier, room Room, t TimeQuery) ([]*Event, error) {
 	const forward = `
-		SELECT ` + eventColumns + ` FROM events
-		WHERE room_num = $1 AND position IS NOT NULL AND ts IS NULL AND anchor >= $2
-		ORDER BY anchor, sub LIMIT $3`
+		SELECT ` + eventColumns + ` FROM (
+			SELECT ` + eventColumns + `, ts FROM events
+			WHERE room_num = $1 AND position IS NOT NULL AND anchor >= $2
+			ORDER BY anchor, sub LIMIT $3) AS few
+		WHERE ts IS NULL LIMIT $4`
 	const backward = `
-		SELECT ` + eventColumns + ` FROM events
-		WHERE room_num = $1 AND position IS NOT NULL AND ts IS NULL AND anchor < $2
-		ORDER BY anchor DESC, sub DESC LIMIT $3`
+		SELECT ` + eventColumns + ` FROM (
+			SELECT ` + eventColumns + `, ts FROM events
+			WHERE room_num = $1 AND position IS NOT NULL AND anchor < $2
+			ORDER BY anchor DESC, sub DESC LIMIT $3) AS few
+		WHERE ts IS NULL LIMIT $4`
 	ms, at := t.from()
 	first, err := firstTimely(ctx, q, room, func(e *Event) bool {
 		c := cmp.Or(cmp.Compare(e.OriginServerTS, ms), e.Order.Compare(at))
@@ -108,7 +112,7 @@ func timelyEvents(ctx context.Context, q storage.Querier, room Room, t TimeQuery
 	if t.Backward {
 		text = backward
 	}
-	return selectEvents(ctx, q, room, text, room.Num, int64(first), int64(t.Limit))
+	return selectEvents(ctx, q, room, text, room.Num, int64(first), int64(maxUntimely+t.Limit), int64(t.Limit))
 }
 
 // maxUntimely bounds the untimely events in a row over which a timely one is looked for. Behind more of them, which

@@ -206,6 +206,37 @@ func (w *world) page(room Room, p PageQuery) []*Event {
 	return found
 }
 
+// Who sends many events with times of long ago makes nobody read them all: what is behind them is not found.
+func TestByTimeBehindManyUntimely(t *testing.T) {
+	each(t, func(w *world) {
+		room := w.room("one")
+		a := Append{Room: room, NewRoom: true}
+		add := func(body string, ms int64, untimely bool) {
+			n := w.eventAt(room, body, ms)
+			n.Untimely = untimely
+			a.Events = append(a.Events, n)
+		}
+		add("early", 100, false)
+		for i := range maxUntimely + 1 {
+			add(fmt.Sprint("x", i), int64(i%10), true)
+		}
+		add("late", 200, false)
+		add("later", 300, false)
+		w.commit(a)
+		for _, c := range []struct {
+			ms       int64
+			backward bool
+			want     string
+		}{{150, false, "late later"}, {100, false, "early"}, {400, true, "later late"}} {
+			q := TimeQuery{Moment: Moment{AtMS: c.ms, Backward: c.backward}, Limit: 2}
+			found, err := timelyEvents(ctx, w.db, room, q)
+			if got := bodies(found); err != nil || got != c.want {
+				w.t.Errorf("from %d, backward %v: got %q, %v, want %q", c.ms, c.backward, got, err, c.want)
+			}
+		}
+	})
+}
+
 // BenchmarkByTime looks for the event nearest to a moment among 2,000.
 func BenchmarkByTime(b *testing.B) {
 	for _, kind := range storagetest.Kinds {
