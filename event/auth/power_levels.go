@@ -1,6 +1,9 @@
 package auth
 
 import (
+	"bytes"
+	"slices"
+
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/canonical"
@@ -8,7 +11,8 @@ import (
 
 // powerLevels is v11 rule 9: a change of the power levels.
 func (c *check) powerLevels() error {
-	if err := c.levelFormat(); err != nil {
+	now := partsOf(c.ev.Content)
+	if err := c.levelFormat(&now); err != nil {
 		return err
 	}
 	old := c.st(powerLevelsKey)
@@ -16,15 +20,15 @@ func (c *check) powerLevels() error {
 	if old == nil {
 		return nil
 	}
-	ch := change{ev: c.ev, old: old.Content, sender: c.power().User(c.ev.Sender)}
+	ch := change{ev: c.ev, was: partsOf(old.Content), is: now, sender: c.power().User(c.ev.Sender)}
 	if err := ch.topLevels(); err != nil {
 		return err
 	}
-	if err := ch.entries("events"); err != nil {
+	if err := ch.entries("events", ch.was.events, ch.is.events); err != nil {
 		return err
 	}
 	if c.v.NotificationLevels {
-		if err := ch.entries("notifications"); err != nil {
+		if err := ch.entries("notifications", ch.was.notifications, ch.is.notifications); err != nil {
 			return err
 		}
 	}
@@ -32,28 +36,52 @@ func (c *check) powerLevels() error {
 	return ch.users()
 }
 
+// levelParts are the parts of the content of power levels, raw; nil if absent.
+type levelParts struct {
+	top                          [len(topLevels)][]byte
+	events, notifications, users []byte
+}
+
+// partsOf goes through a content once: it may be long, and of others' making.
+func partsOf(content []byte) (p levelParts) {
+	for key, raw := range canonical.Fields(content) {
+		switch key {
+		case "events":
+			p.events = raw
+		case "notifications":
+			p.notifications = raw
+		case "users":
+			p.users = raw
+		default:
+			if i := slices.Index(topLevels[:], key); i >= 0 {
+				p.top[i] = raw
+			}
+		}
+	}
+	return p
+}
+
 // levelFormat is v11 rules 9.1 to 9.3, and v12 rule 10.4.
-func (c *check) levelFormat() error {
-	content := c.ev.Content
+func (c *check) levelFormat(p *levelParts) error {
 	// v11 rule 9.1. Versions before 10 leave it open what happens to values
 	// that are no levels in any of their forms; nothing sensible can.
-	for _, name := range topLevels {
-		if raw := canonical.Get(content, name); raw != nil {
+	for i, raw := range p.top {
+		if raw != nil {
 			if _, ok := parseLevel(c.v, raw); !ok {
-				return reject("9.1", "%s is not a power level", name)
+				return reject("9.1", "%s is not a power level", topLevels[i])
 			}
 		}
 	}
 	// v11 rule 9.2. Before version 6 notifications meant nothing.
-	for _, name := range []string{"events", "notifications"} {
-		if name == "notifications" && !c.v.NotificationLevels {
-			continue
-		}
-		if key, ok := c.areLevels(canonical.Get(content, name)); !ok {
-			return reject("9.2", "%s is not an object of power levels, see %q", name, key)
+	if key, ok := c.areLevels(p.events); !ok {
+		return reject("9.2", "events is not an object of power levels, see %q", key)
+	}
+	if c.v.NotificationLevels {
+		if key, ok := c.areLevels(p.notifications); !ok {
+			return reject("9.2", "notifications is not an object of power levels, see %q", key)
 		}
 	}
-	return c.userFormat(canonical.Get(content, "users"))
+	return c.userFormat(p.users)
 }
 
 // userFormat is v11 rule 9.3 and v12 rule 10.4.
@@ -91,11 +119,11 @@ func (c *check) areLevels(raw []byte) (key string, ok bool) {
 	return "", true
 }
 
-// change compares the content of two power levels events.
+// change compares the content of a power levels event with the one before.
 type change struct {
-	ev     *event.Event
-	old    []byte // the content before
-	sender Level
+	ev      *event.Event
+	was, is levelParts
+	sender  Level
 }
 
 // levelAt is a level that may be absent. An absent one is not the default of
@@ -112,8 +140,8 @@ func (ch *change) read(raw []byte) levelAt {
 
 // topLevels is v11 rule 9.5.
 func (ch *change) topLevels() error {
-	for _, name := range topLevels {
-		was, is := ch.read(canonical.Get(ch.old, name)), ch.read(canonical.Get(ch.ev.Content, name))
+	for i, name := range topLevels {
+		was, is := ch.read(ch.was.top[i]), ch.read(ch.is.top[i])
 		if was == is {
 			continue
 		}
@@ -130,8 +158,8 @@ func (ch *change) topLevels() error {
 }
 
 // entries is v11 rules 9.6 and 9.7, for one of the objects they name.
-func (ch *change) entries(object string) error {
-	return ch.each(object, func(key string, was, is levelAt) error {
+func (ch *change) entries(object string, before, after []byte) error {
+	return ch.each(before, after, func(key string, was, is levelAt) error {
 		// v11 rule 9.6.1.
 		if was.present && was.level > ch.sender {
 			return reject("9.6.1", "%q in %s is %d, above the sender's level %d", key, object, was.level, ch.sender)
@@ -146,7 +174,7 @@ func (ch *change) entries(object string) error {
 
 // users is v11 rules 9.8 and 9.9.
 func (ch *change) users() error {
-	return ch.each("users", func(user string, was, is levelAt) error {
+	return ch.each(ch.was.users, ch.is.users, func(user string, was, is levelAt) error {
 		// v11 rule 9.8.1.
 		if was.present && was.level >= ch.sender && user != string(ch.ev.Sender) {
 			return reject("9.8.1", "%s has level %d, not below the sender's %d", user, was.level, ch.sender)
@@ -159,18 +187,21 @@ func (ch *change) users() error {
 	})
 }
 
-// each calls f for every entry of the object that was added, changed or
-// removed, first those that were there before.
-func (ch *change) each(object string, f func(key string, was, is levelAt) error) error {
-	was, is := ch.levels(ch.old, object), ch.levels(ch.ev.Content, object)
-	for key, raw := range canonical.Fields(canonical.Get(ch.old, object)) {
+// each calls f for every entry of an object that was added, changed or removed,
+// first those that were there before.
+func (ch *change) each(old, now []byte, f func(key string, was, is levelAt) error) error {
+	if bytes.Equal(old, now) {
+		return nil // mostly most of them
+	}
+	was, is := ch.levels(old), ch.levels(now)
+	for key, raw := range canonical.Fields(old) {
 		if before, after := ch.read(raw), is[key]; before != after {
 			if err := f(key, before, after); err != nil {
 				return err
 			}
 		}
 	}
-	for key, raw := range canonical.Fields(canonical.Get(ch.ev.Content, object)) {
+	for key, raw := range canonical.Fields(now) {
 		if _, before := was[key]; !before {
 			if err := f(key, levelAt{}, ch.read(raw)); err != nil {
 				return err
@@ -180,9 +211,9 @@ func (ch *change) each(object string, f func(key string, was, is levelAt) error)
 	return nil
 }
 
-func (ch *change) levels(content []byte, object string) map[string]levelAt {
+func (ch *change) levels(object []byte) map[string]levelAt {
 	m := make(map[string]levelAt)
-	for key, raw := range canonical.Fields(canonical.Get(content, object)) {
+	for key, raw := range canonical.Fields(object) {
 		m[key] = ch.read(raw)
 	}
 	return m

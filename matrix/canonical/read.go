@@ -202,12 +202,12 @@ func stringEnd(b []byte, i int) int {
 
 // usualKeys are the members of events and of what is signed beside them.
 var usualKeys = intern(
-	"age", "age_ts", "algorithms", "auth_events", "body", "ciphertext", "content", "depth",
-	"device_id", "device_keys", "edus", "event_id", "format", "formatted_body", "hashes",
-	"info", "keys", "membership", "method", "msgtype", "old_verify_keys", "origin",
-	"origin_server_ts", "pdus", "prev_events", "prev_state", "redacts", "room_id",
-	"room_version", "sender", "server_name", "sha256", "signatures", "state_key", "type",
-	"unsigned", "uri", "url", "user_id", "valid_until_ts", "verify_keys",
+	"age", "age_ts", "algorithms", "auth_events", "ban", "body", "ciphertext", "content", "depth",
+	"device_id", "device_keys", "edus", "event_id", "events", "events_default", "format", "formatted_body", "hashes",
+	"info", "invite", "keys", "kick", "membership", "method", "msgtype", "notifications", "old_verify_keys", "origin",
+	"origin_server_ts", "pdus", "prev_events", "prev_state", "redact", "redacts", "room_id",
+	"room_version", "sender", "server_name", "sha256", "signatures", "state_default", "state_key", "type",
+	"unsigned", "uri", "url", "user_id", "users", "users_default", "valid_until_ts", "verify_keys",
 )
 
 func intern(keys ...string) map[string]string {
