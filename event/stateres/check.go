@@ -229,10 +229,7 @@ func (r *resolution) warm(ctx context.Context, entries []*entry) error {
 			return err
 		}
 	}
-	wanted := slices.DeleteFunc(r.nums, r.events.has)
-	slices.Sort(wanted)
-	_, err := r.events.get(ctx, slices.Compact(wanted), nil)
-	return err
+	return r.events.load(ctx, r.nums)
 }
 
 // warmBase reads what all states hold where the questions look.

@@ -76,6 +76,15 @@ func (h *held) get(ctx context.Context, nums []statetree.Value, buf []*event.Eve
 	return got, nil
 }
 
+// load reads, with one call, those events that get would otherwise read one by
+// one. It changes nums.
+func (h *held) load(ctx context.Context, nums []statetree.Value) error {
+	wanted := slices.DeleteFunc(nums, h.has)
+	slices.Sort(wanted)
+	_, err := h.get(ctx, slices.Compact(wanted), nil)
+	return err
+}
+
 // has says whether get would not read an event; so it is with the number 0.
 func (h *held) has(num statetree.Value) bool {
 	return num == 0 || h.find(num) != nil

@@ -4,8 +4,8 @@ import (
 	"container/heap"
 	"context"
 	"math"
+	"slices"
 
-	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
 	"github.com/myelin-chat/myelin/event/statetree"
 )
@@ -15,12 +15,11 @@ import (
 // https://spec.matrix.org/v1.19/rooms/v2/#definitions
 func (r *resolution) powerOrder(ctx context.Context, set *conflictedSet) ([]*entry, error) {
 	chosen := set.markFirst()
+	if err := r.senderLevels(ctx, chosen); err != nil {
+		return nil, err
+	}
 	var ready byPower
 	for _, e := range chosen {
-		var err error
-		if e.level, err = r.senderLevel(ctx, e); err != nil {
-			return nil, err
-		}
 		if e.waits = len(set.auth(e)); e.waits == 0 {
 			ready = append(ready, e)
 		}
@@ -101,14 +100,34 @@ func (c *citations) of(e *entry) []*entry {
 	return c.all[from:c.ends[e.at]]
 }
 
-// senderLevel returns the power level of an event's sender by its auth events.
-func (r *resolution) senderLevel(ctx context.Context, e *entry) (auth.Level, error) {
-	var buf [3]*event.Event
-	events, err := r.events.get(ctx, []statetree.Value{e.num, e.create, e.levels}, buf[:])
-	if err != nil {
-		return 0, err
+// senderLevels fills in the power levels of the events' senders by their auth
+// events. It goes through those with the same power levels in a row: so each of
+// these is parsed once, however many there are, and whoever cites which.
+func (r *resolution) senderLevels(ctx context.Context, entries []*entry) error {
+	entries = slices.Clone(entries)
+	sortByNum(entries, func(e **entry) statetree.Value { return (*e).levels })
+	var levels auth.PowerLevels
+	var of *entry // whose levels these are
+	for some := range slices.Chunk(entries, MaxLoad/3) {
+		r.nums = r.nums[:0]
+		for _, e := range some {
+			r.nums = append(r.nums, e.num, e.create, e.levels)
+		}
+		if err := r.events.load(ctx, r.nums); err != nil {
+			return err
+		}
+		for _, e := range some {
+			var err error
+			if r.loaded, err = r.events.get(ctx, append(r.nums[:0], e.num, e.create, e.levels), r.loaded); err != nil {
+				return err
+			}
+			if of == nil || of.levels != e.levels || of.create != e.create {
+				levels, of = auth.Levels(r.room.Version, r.loaded[1], r.loaded[2]), e
+			}
+			e.level = levels.User(r.loaded[0].Sender)
+		}
 	}
-	return r.levels.get(r.room.Version, events[1], events[2]).User(events[0].Sender), nil
+	return nil
 }
 
 // byPower is a heap of events, the one whose sender has most power on top,

@@ -112,7 +112,7 @@ func homeOf(k uint64, slots int) int {
 // itself; with append, which grows long lists by a quarter, four times that.
 func push[T any](list []T, v T) []T {
 	if len(list) == cap(list) {
-		list = slices.Grow(list, max(16, len(list)))
+		list = append(make([]T, 0, max(16, 2*len(list))), list...)
 	}
 	return append(list, v)
 }
