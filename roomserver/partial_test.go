@@ -293,6 +293,22 @@ func TestPartialJoinCorrects(t *testing.T) {
 	})
 }
 
+// A user of ours is in the room already, who has not heard that its join came to something: that is told with the members.
+func TestPartialJoinBringsOurs(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := found(t, db, "11", 3)
+		w.base = w.join("carol", w.base)
+		w.enterPartly()
+		before := db.Position()
+		w.complete()
+		m, _, err := rooms.MembershipOf(t.Context(), db, w.room.Num, user("carol"))
+		if err != nil || m.Membership != event.Join || m.Position <= before {
+			t.Errorf("carol is %q since %d, %v; want in the room, and told of it after %d", m.Membership, m.Position, err, before)
+		}
+		w.audit()
+	})
+}
+
 // levels is the content of power levels in which bob has all that the room version lets him be given.
 func (w *wire) levels(users map[string]int) string {
 	var list []string

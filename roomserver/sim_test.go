@@ -59,7 +59,7 @@ func TestSimulation(t *testing.T) {
 				t.Parallel()
 				for seed, ok := take(); ok; seed, ok = take() {
 					r := simulate(t, seed, simOptions{actions: simActions})
-					if *simBrief && seed%500 == 0 {
+					if *simBrief && seed%100 == 0 {
 						fmt.Println("at", seed)
 					}
 					switch {

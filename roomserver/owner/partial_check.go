@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
@@ -221,6 +222,32 @@ func (st *Step) tellWhole(ctx context.Context, was tip) error {
 			st.tip.count(membership(before), membership(now))
 		}
 	})
+	if err != nil {
+		return err
+	}
 	st.whole = &rooms.EndOfPartial{Hole: p.Hole, Move: move}
-	return err
+	return st.tellOurs(ctx, move)
 }
+
+// tellOurs adds to a move the users of this server of whom it turns out that they are in the room: the answer to their own
+// joins was lost.
+func (st *Step) tellOurs(ctx context.Context, move *rooms.Move) error {
+	ours, err := rooms.JoinedOf(ctx, st.owners.db, st.room.Num, st.owners.name, maxOurs)
+	if err != nil {
+		return fmt.Errorf("find the members of %s: %w", st.room.ID, err)
+	}
+	for _, user := range ours {
+		m, _, err := rooms.MembershipOf(ctx, st.owners.db, st.room.Num, user)
+		if err != nil {
+			return fmt.Errorf("find the membership of %s in %s: %w", user, st.room.ID, err)
+		}
+		isMoved := slices.ContainsFunc(move.Members, func(m rooms.Membership) bool { return m.User == user })
+		if m.Position == 0 && !isMoved {
+			move.Members = append(move.Members, m)
+		}
+	}
+	return nil
+}
+
+// maxOurs bounds the users of this server of whom that is found out. The first of them has joined only a little before.
+const maxOurs = 1000
