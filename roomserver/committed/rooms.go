@@ -29,7 +29,8 @@ type Rooms struct {
 	loaded   func(matrix.RoomID) (statetree.NodeID, bool)
 }
 
-// NewRooms makes Rooms for a server of this name. Loaded returns the committed state of a room of which somebody has it in memory.
+// NewRooms makes Rooms for a server of this name. Loaded returns the committed state of a room, if somebody has that in
+// memory.
 func NewRooms(cache *Cache, partials *Partials, name matrix.ServerName, loaded func(matrix.RoomID) (statetree.NodeID, bool)) *Rooms {
 	return &Rooms{db: cache.db, name: name, cache: cache, partials: partials, loaded: loaded}
 }

@@ -1,15 +1,12 @@
 package owner
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
-	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -52,9 +49,6 @@ func OutcomeOf(err error) Outcome {
 
 // MaxStepEvents bounds the events of one step, so that others have their turn.
 const MaxStepEvents = 100
-
-// errLacking says that an event stands on what is not here.
-var errLacking = errors.New("owner: what the event stands on is missing")
 
 // Receive takes an event of another server through the stations.
 func (st *Step) Receive(ctx context.Context, ev *event.Event) (Result, error) {
@@ -135,47 +129,6 @@ func (st *Step) begin(ctx context.Context, ev *event.Event) (arrival, error) {
 	return in, err
 }
 
-// prevEvents returns the prev events of an event, with their states.
-func (st *Step) prevEvents(ctx context.Context, ev *event.Event) ([]placed, error) {
-	found, err := st.Find(ctx, ev.PrevEvents...)
-	if err != nil {
-		return nil, err
-	}
-	prevs := make([]placed, 0, len(found))
-	for i, prev := range found {
-		if prev == nil || prev.StateUnknown {
-			return nil, fmt.Errorf("%w: prev event %s", errLacking, ev.PrevEvents[i])
-		}
-		if lost, err := st.isLost(ctx, prev); lost || err != nil {
-			return nil, cmp.Or(err, fmt.Errorf("%w: the state after %s", errLacking, prev.ID))
-		}
-		if !slices.ContainsFunc(prevs, func(p placed) bool { return p.Num == prev.Num }) {
-			prevs = append(prevs, st.place(prev))
-		}
-	}
-	return prevs, nil
-}
-
-// authEvents returns the auth events of an event. One of another room counts as rejected, whatever it is there.
-// https://spec.matrix.org/v1.19/rooms/v12/#authorisation-rules
-func (st *Step) authEvents(ctx context.Context, ev *event.Event) ([]*rooms.Event, error) {
-	found, err := st.Find(ctx, ev.AuthEvents...)
-	if err != nil {
-		return nil, err
-	}
-	for i, a := range found {
-		id := ev.AuthEvents[i]
-		if a != nil && a.Kind != rooms.Aside {
-			continue
-		}
-		if !st.hints.elsewhere[id] {
-			return nil, fmt.Errorf("%w: auth event %s", errLacking, id)
-		}
-		found[i] = &rooms.Event{Event: &event.Event{ID: id}, Kind: rooms.Rejected}
-	}
-	return found, nil
-}
-
 // judge decides what an event is in the room: accepted as what it came as, rejected, or soft-failed. It says
 // why: an *auth.Rejection.
 func (st *Step) judge(ctx context.Context, in *arrival) (why, err error) {
@@ -203,79 +156,6 @@ func (st *Step) judge(ctx context.Context, in *arrival) (why, err error) {
 		in.kind = rooms.SoftFailed
 	}
 	return why, err
-}
-
-// check holds an event against its own auth events: auth rule 2, and the rules by the state that they are.
-func (st *Step) check(in arrival) error {
-	ev := in.event
-	if ev.TooLong {
-		return &auth.Rejection{Rule: "format", Reason: "the type or the state key is too long"}
-	}
-	if ev.Type == event.TypeCreate && st.tip.create != nil && ev.ID != st.tip.create.ID {
-		return &auth.Rejection{Rule: "1", Reason: fmt.Sprintf("the room was created by %s", st.tip.create.ID)}
-	}
-	rejected := make(map[*event.Event]bool)
-	events := make([]*event.Event, len(in.auth))
-	for i, a := range in.auth {
-		events[i] = a.Event
-		if a.Kind == rooms.Rejected {
-			rejected[a.Event] = true
-			if a.Num == 0 {
-				return &auth.Rejection{Rule: "2.5", Reason: fmt.Sprintf("auth event %s is of another room", a.ID)}
-			}
-		}
-	}
-	if err := auth.CheckAuthEvents(ev, events, func(a *event.Event) bool { return rejected[a] }); err != nil {
-		return err
-	}
-	return auth.CheckWith(ev, st.createdBy(authState{selected: in.auth, create: st.tip.create}), st.tip.levels)
-}
-
-// createdBy is an auth state whose create event is that of the room only where the version does not have it
-// among the auth events.
-func (st *Step) createdBy(known authState) auth.State {
-	if !st.room.Version.CreateInAuthEvents {
-		return known.state
-	}
-	known.create = nil
-	for _, ev := range known.selected {
-		if ev.IsState() && ev.StateID() == event.CreateKey {
-			known.create = ev
-		}
-	}
-	return known.state
-}
-
-// allowedIn judges an event by a state: an *auth.Rejection if it is not allowed. Where the state does not know a member,
-// the membership counts that the event cites.
-func (st *Step) allowedIn(ctx context.Context, ev *event.Event, in statetree.Tree) (why, err error) {
-	if ev.Type == event.TypeCreate {
-		return auth.Check(ev, nil), nil
-	}
-	known := authState{create: st.tip.create}
-	keys := NeededBy(ev)
-	found, err := st.lookupIn(ctx, in, keys)
-	if errors.Is(err, statetree.ErrUnknown) {
-		found, err = st.citedIn(ctx, ev, in, keys)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, each := range found {
-		if each != nil {
-			known.selected = append(known.selected, each)
-		}
-	}
-	return auth.CheckWith(ev, st.createdBy(known), st.tip.levels), nil
-}
-
-// NeededBy is the state by which an event is judged.
-func NeededBy(ev *event.Event) []event.Key {
-	stateKey := ""
-	if ev.IsState() {
-		stateKey = *ev.StateKey
-	}
-	return auth.Needed(ev.Version, ev.Type, stateKey, ev.Sender, ev.Content)
 }
 
 // ReceiveAll takes events of other servers, each behind what it stands on, and says of each what became of it.

@@ -2,9 +2,7 @@ package owner
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/myelin-chat/myelin/event/stateres"
@@ -27,38 +25,6 @@ const (
 	maxGraphBytes  = 32 << 20 // of one room: half a million events
 	maxGraphsBytes = 64 << 20 // of all; what goes beyond is dropped at the next sweep
 )
-
-// load returns the graph, with all events that the step stands on.
-func (a *authGraph) load(ctx context.Context, st *Step) (*stateres.Graph, error) {
-	if a.graph != nil {
-		return a.graph, nil
-	}
-	waiting := authNodesOf(slices.Concat(st.source.flights.all(), slices.Collect(maps.Values(st.fresh))))
-	graph, err := st.owners.readGraph(ctx, st.room, waiting)
-	if err != nil {
-		return nil, err
-	}
-	a.graph, a.ahead = graph, nil
-	a.marked = -1 // what the step adds cannot be told from what was there
-	return graph, nil
-}
-
-// readGraph makes the graph of what is committed and of what was not when the reading began.
-func (s *Owners) readGraph(ctx context.Context, room rooms.Room, waiting []rooms.AuthNode) (*stateres.Graph, error) {
-	var nodes []rooms.AuthNode
-	err := rooms.EachAuthNode(ctx, s.db, room.Num, func(n rooms.AuthNode) error {
-		nodes = append(nodes, n)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the auth graph of %s: %w", room.ID, err)
-	}
-	graph, err := buildGraph(s.cache.Hasher, append(nodes, waiting...))
-	if err != nil {
-		err = fmt.Errorf("auth graph of %s: %w", room.ID, err)
-	}
-	return graph, err
-}
 
 // authNodesOf are the accepted state events among those that only the owner has yet.
 func authNodesOf(events []placed) []rooms.AuthNode {
@@ -154,3 +120,9 @@ func (a *authGraph) bytes() int64 {
 
 // forget drops the graph: it has events that were not stored.
 func (a *authGraph) forget() { a.graph, a.ahead = nil, nil }
+
+// A graphAhead is an auth graph that is being read, and what the owner has added since that began.
+type graphAhead struct {
+	since  []rooms.AuthNode
+	marked int // of since, before the step that is being done
+}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
-	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 	"github.com/myelin-chat/myelin/storage/storagetest"
@@ -191,52 +190,5 @@ func setsTopic(text string) Task {
 		key := ""
 		_, err := st.Add(ctx, Draft{Type: event.TypeTopic, StateKey: &key, Sender: someone("alice").User, Content: fmt.Appendf(nil, `{"topic":%q}`, text)})
 		return err
-	}
-}
-
-func TestSorted(t *testing.T) {
-	ids := func(events []*event.Event) (text string) {
-		for _, ev := range events {
-			text += string(ev.ID)
-		}
-		return text
-	}
-	for _, c := range []struct {
-		name, events, want string
-	}{
-		{"a row, backwards", "cb ba a", "abc"},
-		{"apart", "b a", "ba"},
-		{"a diamond", "dbc ca ba a", "abcd"},
-		{"a circle", "ab ba", "ba"},
-		{"of itself", "aa", "a"},
-		{"what is not there", "ax", "a"},
-	} {
-		var events []*event.Event
-		word := ""
-		flush := func() {
-			if word == "" {
-				return
-			}
-			ev := &event.Event{ID: matrix.EventID(word[:1])}
-			for _, prev := range word[1:] {
-				ev.PrevEvents = append(ev.PrevEvents, matrix.EventID(prev))
-			}
-			events, word = append(events, ev), ""
-		}
-		for _, r := range c.events + " " {
-			if r == ' ' {
-				flush()
-				continue
-			}
-			word += string(r)
-		}
-		got := sorted(events, func(ev *event.Event, yield func(matrix.EventID)) {
-			for _, id := range ev.PrevEvents {
-				yield(id)
-			}
-		})
-		if ids(got) != c.want {
-			t.Errorf("%s: got %s, want %s", c.name, ids(got), c.want)
-		}
 	}
 }

@@ -11,16 +11,6 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// branches says how far the current state of a step is behind its forward extremities. While events follow
-// each other in one row, it moves with each. Where they do not, it is resolved when somebody needs to know
-// it, and at the end of the step: once for all events that came together.
-type branches struct {
-	open  bool
-	since int                       // the event of the step from which on it is behind
-	moved map[statetree.Key]bool    // where it may be another when it is resolved
-	roots map[statetree.NodeID]bool // states of which it is known what they move
-}
-
 // moveCurrent follows a live event with the current state. A late one, which others already follow, does
 // not move it.
 func (st *Step) moveCurrent(ctx context.Context, added *rooms.NewEvent, now placed) error {
@@ -259,4 +249,66 @@ func membership(ev *rooms.Event) event.Membership {
 		return ""
 	}
 	return ev.Membership()
+}
+
+// moveExtremities follows a live event with the forward extremities.
+func (st *Step) moveExtremities(ctx context.Context, now placed, added *rooms.NewEvent) error {
+	switch {
+	case now.Kind != rooms.Live:
+		return nil
+	case added.Late:
+		clear(st.merged)
+		return st.dropFollowed(ctx, now)
+	}
+	clear(st.merged)
+	st.tip.replaceExtremities(now)
+	return nil
+}
+
+// dropFollowed takes away those of the forward extremities that a late event follows: they came before it, when
+// nothing led to them from what others already follow. The current state is then resolved without them.
+func (st *Step) dropFollowed(ctx context.Context, late placed) error {
+	before := st.tip.extremities
+	kept := slices.DeleteFunc(slices.Clone(before), func(old placed) bool { return slices.Contains(late.PrevEvents, old.ID) })
+	if len(kept) == len(before) || len(kept) == 0 {
+		return nil
+	}
+	for _, old := range before {
+		if err := st.branch(ctx, old); err != nil {
+			return err
+		}
+	}
+	st.tip.extremities, st.tip.depth = kept, 0
+	for _, old := range kept {
+		st.tip.depth = max(st.tip.depth, old.Depth)
+	}
+	return nil
+}
+
+// settleAsides goes by the room's own word on users of whom something was set aside that has found its place in the room
+// by now. A knock, say, that a resident server has taken may have met with a ban.
+func (st *Step) settleAsides(ctx context.Context) error {
+	for _, ev := range st.settled {
+		m, _, err := rooms.MembershipOf(ctx, st.owners.db, st.room.Num, ev.Target())
+		if err != nil {
+			return fmt.Errorf("find the membership of %s in %s: %w", ev.Target(), st.room.ID, err)
+		}
+		is, now, err := st.Member(ctx, ev.Target())
+		if unlessUnknown(err) != nil {
+			return err
+		}
+		if err != nil || m.EventNum != ev.Num || now != nil && now.Num == ev.Num {
+			continue // it is not known yet, or the other way round: what was set aside is out of date, or it is what the room says
+		}
+		m.Membership, m.Stripped, m.Forgotten = is, nil, false
+		if now == nil {
+			m.Membership = event.Leave // it is gone with its event
+		} else if m.EventNum = now.Num; is == event.Invite || is == event.Knock {
+			if m.Stripped, err = st.strippedState(ctx, now); err != nil {
+				return err
+			}
+		}
+		st.asides = append(st.asides, m)
+	}
+	return nil
 }

@@ -1,15 +1,11 @@
 package owner
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"sync"
 
-	"github.com/myelin-chat/myelin/event"
-	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -146,46 +142,4 @@ func (f source) uncommitted(num int64) (placed, bool) {
 		return ev, true
 	}
 	return f.flights.event(num)
-}
-
-// eventsOf returns events of the room by number, in the order asked, nil for 0. Each other must exist.
-func (st *Step) eventsOf(ctx context.Context, nums []int64) ([]*rooms.Event, error) {
-	found := make([]*rooms.Event, len(nums))
-	for i, num := range nums {
-		if ev, ok := st.source.uncommitted(num); ok {
-			found[i] = ev.Event
-		}
-	}
-	if err := st.owners.cache.Fill(ctx, st.room, nums, found); err != nil {
-		return nil, err
-	}
-	return found, nil
-}
-
-// stateEvents returns the events of a state at these keys, nil where there is none. The error is statetree.ErrUnknown if one
-// of them is a member that is not known.
-func (st *Step) stateEvents(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
-	found, at, err := st.eventsAt(ctx, tree, keys)
-	if err != nil {
-		return nil, err
-	}
-	return found, at.CheckKnown(keys, found)
-}
-
-// knownIn is stateEvents, but for members that are not known, which are nil.
-func (st *Step) knownIn(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
-	found, at, err := st.eventsAt(ctx, tree, keys)
-	if err != nil {
-		return nil, err
-	}
-	return found, at.Check(keys, found)
-}
-
-func (st *Step) eventsAt(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, committed.Places, error) {
-	at, err := st.owners.cache.Find(ctx, st.room, tree, keys)
-	if err != nil {
-		return nil, at, err
-	}
-	found, err := st.eventsOf(ctx, at.Nums)
-	return found, at, err
 }

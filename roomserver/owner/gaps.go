@@ -68,13 +68,6 @@ func (st *Step) lackedBy(ctx context.Context, hidden *rooms.Event) ([]matrix.Eve
 	return lacks, err
 }
 
-// gapsSeen is what a step knows of the gaps that are of some events.
-type gapsSeen struct {
-	looked map[matrix.EventID]bool
-	stored map[matrix.EventID]bool // true: the gap is in the timeline
-	flying []placed                // what was on its way to the database when stored was read
-}
-
 // lookForGaps reads at once which of some events that are to come are missing before others.
 func (st *Step) lookForGaps(ctx context.Context, ids ...matrix.EventID) error {
 	st.gaps = gapsSeen{looked: make(map[matrix.EventID]bool, len(ids))}

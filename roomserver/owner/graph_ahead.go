@@ -14,12 +14,6 @@ import (
 // The auth graph of a large room takes long to read, and the owner would stand still meanwhile. So it is read before
 // the owner is given what may make it resolve states.
 
-// A graphAhead is an auth graph that is being read, and what the owner has added since that began.
-type graphAhead struct {
-	since  []rooms.AuthNode
-	marked int // of since, before the step that is being done
-}
-
 // ReadGraphAhead reads the auth graph of a room if events to come are likely to need it.
 func (s *Owners) ReadGraphAhead(ctx context.Context, h *Hints, events []*event.Event) error {
 	ahead, waiting, err := s.beginAhead(ctx, &coming{h, events})
@@ -87,7 +81,7 @@ func (c *coming) forks(extremities []placed) bool {
 	for _, ev := range extremities {
 		tips = append(tips, ev.ID)
 	}
-	for _, ev := range InOrder(c.events) {
+	for _, ev := range event.InOrder(c.events) {
 		if slices.ContainsFunc(tips, func(id matrix.EventID) bool { return !slices.Contains(ev.PrevEvents, id) }) {
 			return true
 		}

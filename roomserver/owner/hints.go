@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/storage/rooms"
@@ -19,19 +20,6 @@ type Hints struct {
 	room   rooms.Room
 	flying map[matrix.EventID]*rooms.Event // as events, but on their way to the database: they may fail
 	lost   map[matrix.EventID]bool         // those of which the state after them is lost
-}
-
-// hints is the part that a step takes. They are final but for a place that is added, which only what comes from other
-// servers can do.
-type hints struct {
-	events    map[matrix.EventID]*rooms.Event
-	looked    map[matrix.EventID]bool // IDs that were looked for; those that events lacks were not here
-	elsewhere map[matrix.EventID]bool // IDs that are of events of other rooms
-	asOf      int64                   // flights.arrivals when that was read
-	final     bool                    // nobody else works on the room: they need not be read anew
-
-	policy   int64                     // number of the event that names the policy server that was asked; 0: there is none
-	unwanted map[matrix.EventID]string // what it does not recommend, and why
 }
 
 // NewHints makes the hints for some events to come, of which nothing is known yet.
@@ -125,59 +113,6 @@ func (h *Hints) BeginPolicy(named *rooms.Event) {
 // Unwanted notes that the policy server does not want an event, and why.
 func (h *Hints) Unwanted(id matrix.EventID, why string) { h.unwanted[id] = why }
 
-// Find returns events of the room by ID, nil for those that are not there: those of this step and of the
-// flights before it first, since they are the latest forms.
-func (st *Step) Find(ctx context.Context, ids ...matrix.EventID) ([]*rooms.Event, error) {
-	found := make([]*rooms.Event, len(ids))
-	var ask []matrix.EventID
-	for i, id := range ids {
-		if found[i] = st.atHand(id); found[i] == nil && !st.knownAbsent(id) {
-			ask = append(ask, id)
-		}
-	}
-	if len(ask) == 0 {
-		return found, nil
-	}
-	read, err := rooms.EventsByID(ctx, st.owners.db, st.room, ask)
-	if err != nil {
-		return nil, fmt.Errorf("find events of %s: %w", st.room.ID, err)
-	}
-	byID := make(map[matrix.EventID]*rooms.Event, len(read))
-	for _, ev := range read {
-		byID[ev.ID] = ev
-	}
-	for i, id := range ids {
-		if found[i] == nil {
-			found[i] = byID[id]
-		}
-	}
-	return found, nil
-}
-
-// atHand returns an event that need not be read.
-func (st *Step) atHand(id matrix.EventID) *rooms.Event {
-	for i := len(st.tip.extremities) - 1; i >= 0; i-- {
-		if ev := st.tip.extremities[i]; ev.ID == id {
-			return ev.Event
-		}
-	}
-	if ev := st.uncommittedByID()[id]; ev != nil {
-		return ev
-	}
-	if ev := st.hints.events[id]; ev != nil && (!ev.HasNoPlace() || st.hints.final || st.hintsAreFresh()) {
-		return ev
-	}
-	return st.owners.cache.ByID(st.room, id)
-}
-
-// knownAbsent says that an event was looked for and not found, and none of other servers has come since.
-func (st *Step) knownAbsent(id matrix.EventID) bool {
-	return st.hints.looked[id] && st.hints.events[id] == nil && st.hintsAreFresh()
-}
-
-// hintsAreFresh says that nothing of other servers has come since the hints were read.
-func (st *Step) hintsAreFresh() bool { return st.hints.asOf == st.source.flights.arrived() }
-
 // follow keeps hints good over a step that they were fresh for, and whose result is committed. What it has
 // stored must be looked for anew.
 func (h *hints) follow(st *Step) {
@@ -188,20 +123,6 @@ func (h *hints) follow(st *Step) {
 	if st.arrivals != 0 {
 		h.asOf = st.arrivals
 	}
-}
-
-// uncommittedByID are the events that only the owner has yet.
-func (st *Step) uncommittedByID() map[matrix.EventID]*rooms.Event {
-	if st.byID == nil {
-		st.byID = make(map[matrix.EventID]*rooms.Event)
-		for _, ev := range st.source.flights.all() {
-			st.byID[ev.ID] = ev.Event
-		}
-		for _, ev := range st.fresh {
-			st.byID[ev.ID] = ev.Event
-		}
-	}
-	return st.byID
 }
 
 // flightsOf returns what is on its way to the database of a room.
@@ -231,3 +152,29 @@ func (st *Step) Take(h *Hints) { st.hints = h.hints }
 
 // ElsewhereAs takes over which IDs are of events of other rooms.
 func (h *Hints) ElsewhereAs(other *Hints) { h.elsewhere = other.elsewhere }
+
+// lookForLost notes which of the events that are here are as good as not here, since the state after them is lost.
+func (h *Hints) lookForLost(ctx context.Context, ids []matrix.EventID) error {
+	some, err := h.owners.hasHoles(ctx, h.room)
+	if err != nil || !some {
+		return err
+	}
+	if h.lost == nil {
+		h.lost = make(map[matrix.EventID]bool)
+	}
+	for _, id := range ids {
+		had := h.Here(id)
+		if had == nil || had.StateUnknown {
+			continue
+		}
+		hole, err := h.owners.cache.Trees.HoleOf(ctx, statetree.At(had.StateWith))
+		if err != nil {
+			return fmt.Errorf("look for what of %s is lost: %w", h.room.ID, err)
+		}
+		h.lost[id] = hole != 0
+	}
+	return nil
+}
+
+// IsLost says whether an event that was looked for is here, but the state after it is lost.
+func (h *Hints) IsLost(id matrix.EventID) bool { return h.lost[id] }

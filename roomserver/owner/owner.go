@@ -6,35 +6,14 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
-
-// An owner is the one writer of a room. Whoever has work for the room does it as the owner, under its
-// lock: there is no goroutine per room. The lock is held for a step and for handing its result to the
-// committer, never while waiting for the commit.
-type owner struct {
-	room    rooms.Room
-	waiting atomic.Int32 // callers that hold or want the lock
-
-	mu         sync.Mutex
-	tip        *tip // what the next step stands on; nil until loaded
-	generation int64
-	last       *flight // handed to the committer last
-	gone       bool    // unloaded: look the owner up again
-	fenced     bool    // a step panicked
-	used       time.Time
-	graph      authGraph
-	watch      *NodeWatch // nil: no state nodes of the room were deleted since it was loaded, nor will be
-
-	flights flights
-}
 
 // Limits of owners.
 const (
@@ -270,3 +249,124 @@ func (s *Owners) remember(st *Step, first storage.Position) {
 // IsFenced says whether an error came of a room that is fenced off, since work for it panicked: this work, or other work
 // a little before. The room is loaded afresh some time later.
 func IsFenced(err error) bool { return errors.Is(err, errFenced) }
+
+// loadTip reads a room as its last commit left it.
+func (s *Owners) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
+	head, found, err := rooms.HeadOf(ctx, s.db, room.Num)
+	if err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if !found {
+		return nil, committed.NotHere("this server is not in %s", room.ID)
+	}
+	t := &tip{state: statetree.At(head.Root), depth: head.Depth, joined: head.Joined, invited: head.Invited}
+	extremities, err := s.cache.Events(ctx, room, head.Extremities)
+	if err != nil {
+		return nil, err
+	}
+	for _, ev := range extremities {
+		t.extremities = append(t.extremities, storedPlaced(ev))
+	}
+	kept, err := s.cache.StateEvents(ctx, room, t.state, keptKeys)
+	if err != nil {
+		return nil, err
+	}
+	t.keepAll(room.Version, kept)
+	if t.latestMS, err = rooms.LatestTimely(ctx, s.db, room); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.listed, err = rooms.IsPublished(ctx, s.db, room.Num); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.partial, err = s.loadPartial(ctx, room); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.holes, t.gone, err = s.findHoles(ctx, room, t.state); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.gaps, err = rooms.HasGaps(ctx, s.db, room.Num); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if t.pending, err = rooms.PendingRedactions(ctx, s.db, room.Num, maxPending+1); err != nil {
+		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
+	}
+	if len(t.pending) > maxPending {
+		t.pending, t.crowded = nil, true
+	}
+	return t, nil
+}
+
+// loadPartial reads what an owner keeps of a partial room; nil of another.
+func (s *Owners) loadPartial(ctx context.Context, room rooms.Room) (*partial, error) {
+	join, found, err := rooms.PartialOf(ctx, s.db, room.Num)
+	if err != nil || !found {
+		return nil, err
+	}
+	nums, err := rooms.PartialEvents(ctx, s.db, room.Num)
+	if err != nil {
+		return nil, err
+	}
+	p := &partial{PartialJoin: join}
+	for _, num := range nums {
+		p.listed = &listed{num, p.listed}
+	}
+	return p, nil
+}
+
+// sweepEvery is how often Run looks for idle rooms.
+const sweepEvery = time.Minute
+
+// Run unloads idle rooms until ctx ends.
+func (s *Owners) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.Sweep(s.now())
+		}
+	}
+}
+
+// Sweep unloads the owners that were idle for a while, and the fenced ones, which are loaded afresh
+// when they are next wanted.
+func (s *Owners) Sweep(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idle := IdleAfter
+	if len(s.loaded) > maxOwners {
+		idle = idleAtMost
+	}
+	var graphs int64
+	for id, o := range s.loaded {
+		if !o.mu.TryLock() {
+			continue
+		}
+		if o.watch.over(now) {
+			o.watch = nil
+		}
+		if graphs += o.graph.bytes(); graphs > maxGraphsBytes {
+			graphs -= o.graph.bytes()
+			o.graph.forget()
+		}
+		if o.flights.idle() && (o.fenced || now.Sub(o.used) >= idle) {
+			o.gone = true
+			delete(s.loaded, id)
+		}
+		o.mu.Unlock()
+	}
+}
+
+// Unfinished returns a room of which work is not done, or that is fenced off; empty if there is none.
+func (s *Owners) Unfinished() matrix.RoomID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, o := range s.loaded {
+		if o.waiting.Load() != 0 || !o.flights.idle() || len(o.flights.all()) > 0 || o.fenced {
+			return id
+		}
+	}
+	return ""
+}

@@ -28,6 +28,7 @@ import (
 	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/roomserver/policy"
 	"github.com/myelin-chat/myelin/storage"
+	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
 // Settings are the parts that Owners are made of.
@@ -80,52 +81,6 @@ func (s *Owners) Resolutions() int64 { return s.resolutions.Load() }
 // PartialBegun receives when another room has become partial, for its members to be fetched.
 func (s *Owners) PartialBegun() <-chan struct{} { return s.partials.Begun }
 
-// sweepEvery is how often Run looks for idle rooms.
-const sweepEvery = time.Minute
-
-// Run unloads idle rooms until ctx ends.
-func (s *Owners) Run(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			s.Sweep(s.now())
-		}
-	}
-}
-
-// Sweep unloads the owners that were idle for a while, and the fenced ones, which are loaded afresh
-// when they are next wanted.
-func (s *Owners) Sweep(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	idle := IdleAfter
-	if len(s.loaded) > maxOwners {
-		idle = idleAtMost
-	}
-	var graphs int64
-	for id, o := range s.loaded {
-		if !o.mu.TryLock() {
-			continue
-		}
-		if o.watch.over(now) {
-			o.watch = nil
-		}
-		if graphs += o.graph.bytes(); graphs > maxGraphsBytes {
-			graphs -= o.graph.bytes()
-			o.graph.forget()
-		}
-		if o.flights.idle() && (o.fenced || now.Sub(o.used) >= idle) {
-			o.gone = true
-			delete(s.loaded, id)
-		}
-		o.mu.Unlock()
-	}
-}
-
 // committedRoot returns the committed state of a room that is loaded.
 func (s *Owners) committedRoot(id matrix.RoomID) (statetree.NodeID, bool) {
 	s.mu.Lock()
@@ -142,14 +97,28 @@ func (s *Owners) committedRoot(id matrix.RoomID) (statetree.NodeID, bool) {
 	return o.flights.committed.state.Root(), true
 }
 
-// Unfinished returns a room of which work is not done, or that is fenced off; empty if there is none.
-func (s *Owners) Unfinished() matrix.RoomID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, o := range s.loaded {
-		if o.waiting.Load() != 0 || !o.flights.idle() || len(o.flights.all()) > 0 || o.fenced {
-			return id
-		}
-	}
-	return ""
+// An owner is the one writer of a room. Whoever has work for the room does it as the owner, under its
+// lock: there is no goroutine per room. The lock is held for a step and for handing its result to the
+// committer, never while waiting for the commit.
+type owner struct {
+	room    rooms.Room
+	waiting atomic.Int32 // callers that hold or want the lock
+
+	mu         sync.Mutex
+	tip        *tip // what the next step stands on; nil until loaded
+	generation int64
+	last       *flight // handed to the committer last
+	gone       bool    // unloaded: look the owner up again
+	fenced     bool    // a step panicked
+	used       time.Time
+	graph      authGraph
+	watch      *NodeWatch // nil: no state nodes of the room were deleted since it was loaded, nor will be
+
+	flights flights
+}
+
+// unnamed counts, by room number, the trees that are being stored and that nothing names yet.
+type unnamed struct {
+	mu    sync.Mutex
+	trees map[int64]int
 }

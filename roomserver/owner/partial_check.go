@@ -78,7 +78,7 @@ func byGraph(events []*rooms.Event) []*rooms.Event {
 	for i, ev := range events {
 		plain[i], full[ev.Event] = ev.Event, ev
 	}
-	for i, ev := range InOrder(plain) {
+	for i, ev := range event.InOrder(plain) {
 		events[i] = full[ev]
 	}
 	return events

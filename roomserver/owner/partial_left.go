@@ -3,11 +3,7 @@ package owner
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"github.com/myelin-chat/myelin/event/statetree"
-	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -41,78 +37,6 @@ func (st *Step) abandonPartial() {
 		st.whole = &rooms.EndOfPartial{Hole: p.Hole, At: st.owners.db.Position()}
 		st.tip.partial, st.tip.holes = nil, true
 	}
-}
-
-// mustLive refuses to go on with a room that was given up.
-func (st *Step) mustLive() error {
-	if st.tip.gone {
-		return committed.NotHere("this server is not in %s", st.room.ID)
-	}
-	return nil
-}
-
-// unlessGone is an error of a task. Nobody waits for members of a room that was given up: this server is not in it.
-func (st *Step) unlessGone(err error) error {
-	if st.tip.gone && errors.Is(err, statetree.ErrUnknown) {
-		return st.mustLive()
-	}
-	return err
-}
-
-// findHoles says whether some states of a room lack members for good, and whether a state is one of them.
-func (s *Owners) findHoles(ctx context.Context, room rooms.Room, state statetree.Tree) (some, is bool, err error) {
-	if some, err = rooms.HasHoles(ctx, s.db, room.Num); err != nil || !some {
-		return false, false, err
-	}
-	hole, err := s.cache.Trees.HoleOf(ctx, state)
-	return true, hole != 0, err
-}
-
-// isLost says whether the state after an event lacks members for good.
-func (st *Step) isLost(ctx context.Context, ev *rooms.Event) (bool, error) {
-	if !st.tip.holes || ev == nil || ev.StateUnknown {
-		return false, nil
-	}
-	hole, err := st.owners.cache.Trees.HoleOf(ctx, st.place(ev).with)
-	return hole != 0, err
-}
-
-// lookForLost notes which of the events that are here are as good as not here, since the state after them is lost.
-func (h *Hints) lookForLost(ctx context.Context, ids []matrix.EventID) error {
-	some, err := h.owners.hasHoles(ctx, h.room)
-	if err != nil || !some {
-		return err
-	}
-	if h.lost == nil {
-		h.lost = make(map[matrix.EventID]bool)
-	}
-	for _, id := range ids {
-		had := h.Here(id)
-		if had == nil || had.StateUnknown {
-			continue
-		}
-		hole, err := h.owners.cache.Trees.HoleOf(ctx, statetree.At(had.StateWith))
-		if err != nil {
-			return fmt.Errorf("look for what of %s is lost: %w", h.room.ID, err)
-		}
-		h.lost[id] = hole != 0
-	}
-	return nil
-}
-
-// IsLost says whether an event that was looked for is here, but the state after it is lost.
-func (h *Hints) IsLost(id matrix.EventID) bool { return h.lost[id] }
-
-// hasHoles says whether some states of a room lack members for good.
-func (s *Owners) hasHoles(ctx context.Context, room rooms.Room) (bool, error) {
-	flights := s.flightsOf(room)
-	flights.mu.Lock()
-	t := flights.committed
-	flights.mu.Unlock()
-	if t != nil {
-		return t.holes, nil
-	}
-	return rooms.HasHoles(ctx, s.db, room.Num)
 }
 
 // regain gives an event the state before it that other servers have told, in the place of one that is lost. It is no more than

@@ -17,13 +17,6 @@ import (
 // events, which now are signed. Where the room has gone on meanwhile they are a branch of it, and held against the current
 // state like all that comes late.
 
-// A footing is what the events of a task stand on, and what of them the policy server has signed.
-type footing struct {
-	follows []placed // as forward extremities
-	nowMS   int64
-	signed  map[matrix.EventID]*event.Event
-}
-
 // unsignedError ends a step that has made events which the policy server has not signed.
 type unsignedError struct {
 	policy policy.Server
@@ -117,7 +110,7 @@ func (s *Owners) askFor(ctx context.Context, ask *unsignedError) (*footing, erro
 	return &on, nil
 }
 
-// policyServer returns whom a room wants to be asked, if that server is in the room; named is what stands at PolicyKey.
+// policyServer returns whom a room wants to be asked, if that server is in the room; named is what stands at policy.Key.
 func (s *Owners) policyServer(ctx context.Context, room rooms.Room, named *rooms.Event) (p policy.Server, inUse bool, err error) {
 	if p, inUse = policy.Of(named); !inUse {
 		return p, false, nil
@@ -171,7 +164,8 @@ func (s *Owners) Recommended(ctx context.Context, room rooms.Room, ev *event.Eve
 	return s.policies.Sign(ctx, p, ev)
 }
 
-// SignByPolicy returns an event with the signature of a policy server, which is asked for it. The error is what clients are told.
+// SignByPolicy returns an event with the signature of a policy server, which is asked for it. The error is what clients are
+// told.
 func (s *Owners) SignByPolicy(ctx context.Context, p policy.Server, ev *event.Event) (*event.Event, error) {
 	return s.policies.Sign(ctx, p, ev)
 }

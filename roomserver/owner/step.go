@@ -2,17 +2,15 @@ package owner
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
+	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/roomserver/policy"
-	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -57,6 +55,58 @@ type Step struct {
 	directory *rooms.Published
 }
 
+// An arrival is an event on its way into the room, with what the stations found out about it.
+type arrival struct {
+	event   *event.Event
+	stored  *rooms.Event // as it was stored before, without its place; nil if it is new
+	kind    rooms.Kind
+	order   rooms.Order // of a backfilled event
+	txn     SentAs
+	auth    []*rooms.Event   // its auth events
+	lacks   []matrix.EventID // what is missing before it
+	fills   bool             // other events lack this one
+	late    bool             // and one of these is in the timeline
+	unknown bool             // the state before it is not known
+	before  statetree.Tree   // the state before it
+}
+
+// branches says how far the current state of a step is behind its forward extremities. While events follow
+// each other in one row, it moves with each. Where they do not, it is resolved when somebody needs to know
+// it, and at the end of the step: once for all events that came together.
+type branches struct {
+	open  bool
+	since int                       // the event of the step from which on it is behind
+	moved map[statetree.Key]bool    // where it may be another when it is resolved
+	roots map[statetree.NodeID]bool // states of which it is known what they move
+}
+
+// hints is the part that a step takes. They are final but for a place that is added, which only what comes from other
+// servers can do.
+type hints struct {
+	events    map[matrix.EventID]*rooms.Event
+	looked    map[matrix.EventID]bool // IDs that were looked for; those that events lacks were not here
+	elsewhere map[matrix.EventID]bool // IDs that are of events of other rooms
+	asOf      int64                   // flights.arrivals when that was read
+	final     bool                    // nobody else works on the room: they need not be read anew
+
+	policy   int64                     // number of the event that names the policy server that was asked; 0: there is none
+	unwanted map[matrix.EventID]string // what it does not recommend, and why
+}
+
+// gapsSeen is what a step knows of the gaps that are of some events.
+type gapsSeen struct {
+	looked map[matrix.EventID]bool
+	stored map[matrix.EventID]bool // true: the gap is in the timeline
+	flying []placed                // what was on its way to the database when stored was read
+}
+
+// A footing is what the events of a task stand on, and what of them the policy server has signed.
+type footing struct {
+	follows []placed // as forward extremities
+	nowMS   int64
+	signed  map[matrix.EventID]*event.Event
+}
+
 func (s *Owners) newStep(room rooms.Room, t tip, fl *flights) *Step {
 	fresh := make(map[int64]placed, 2)
 	return &Step{
@@ -77,127 +127,10 @@ type Draft struct {
 	Vouched  bool // of a join: that the user had no membership, if none is known, another server has said
 }
 
-// Add makes an event of a draft and takes it through the same stations that every event of the room
-// passes: check, state before, auth, soft-fail, store. Building it is its check, and the current state is
-// the state before it, so that nothing is left to soft-fail; but where the policy server had to be asked first.
-func (st *Step) Add(ctx context.Context, d Draft) (*rooms.Event, error) {
-	if err := st.mustLive(); err != nil {
-		return nil, err
-	}
-	if err := st.resolveCurrent(ctx); err != nil {
-		return nil, err
-	}
-	follows := st.follows()
-	before, err := st.stateAfterAll(ctx, follows)
-	if err != nil {
-		return nil, err
-	}
-	known, err := st.authState(ctx, before, d)
-	if err != nil {
-		return nil, err
-	}
-	ev, err := st.build(d, follows, known)
-	if err != nil {
-		return nil, err
-	}
-	if err := st.authorise(ev, known); err != nil {
-		// Nothing of our own is stored rejected: its sender is told.
-		return nil, Forbidden(err)
-	}
-	if ev, err = st.recommend(ctx, ev); err != nil {
-		return nil, err
-	}
-	in := arrival{event: ev, kind: rooms.Live, txn: d.Txn, before: before, auth: known.selected}
-	if err := st.checkLate(ctx, in); err != nil {
-		return nil, err
-	}
-	added, err := st.store(ctx, in)
-	if err == nil && st.footing != nil {
-		st.footing.advance(st.fresh[added.Num])
-	}
-	return added, err
-}
-
-// An arrival is an event on its way into the room, with what the stations found out about it.
-type arrival struct {
-	event   *event.Event
-	stored  *rooms.Event // as it was stored before, without its place; nil if it is new
-	kind    rooms.Kind
-	order   rooms.Order // of a backfilled event
-	txn     SentAs
-	auth    []*rooms.Event   // its auth events
-	lacks   []matrix.EventID // what is missing before it
-	fills   bool             // other events lack this one
-	late    bool             // and one of these is in the timeline
-	unknown bool             // the state before it is not known
-	before  statetree.Tree   // the state before it
-}
-
-// build makes and signs the event.
-func (st *Step) build(d Draft, follows []placed, known authState) (*event.Event, error) {
-	p := event.Proto{
-		Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, RoomID: st.room.ID, Content: d.Content,
-		Depth: 1, OriginServerTS: d.TS, Redacts: d.Redacts,
-	}
-	if p.OriginServerTS == 0 {
-		p.OriginServerTS = st.nowMS
-	}
-	var cited []*rooms.Event
-	for _, ev := range follows {
-		p.PrevEvents = append(p.PrevEvents, ev.ID)
-		// Others may have taken depth as far as it goes. It means nothing to us.
-		p.Depth = min(max(p.Depth, ev.Depth+1), st.room.Version.MaxDepth)
-		cited = append(cited, ev.Event)
-	}
-	for _, ev := range known.selected {
-		p.AuthEvents = append(p.AuthEvents, ev.ID)
-	}
-	if st.room.Version.References == event.HashedReferences {
-		p.ReferenceHashes = referenceHashes(cited, known.selected)
-	}
-	return event.Build(st.room.Version, p, st.owners.name, st.owners.key)
-}
-
-func referenceHashes(lists ...[]*rooms.Event) map[matrix.EventID][sha256.Size]byte {
-	hashes := make(map[matrix.EventID][sha256.Size]byte)
-	for _, list := range lists {
-		for _, ev := range list {
-			hashes[ev.ID] = ev.ReferenceHash()
-		}
-	}
-	return hashes
-}
-
 // authState is the part of a state by which an event is judged.
 type authState struct {
 	selected []*rooms.Event // the auth events
 	create   *rooms.Event   // of the room, whether or not it is selected
-}
-
-// authState reads what is needed to judge a draft. https://spec.matrix.org/v1.19/server-server-api/#auth-events-selection
-func (st *Step) authState(ctx context.Context, in statetree.Tree, d Draft) (authState, error) {
-	known := authState{create: st.tip.create}
-	if d.Type == event.TypeCreate {
-		return known, nil
-	}
-	stateKey := ""
-	if d.StateKey != nil {
-		stateKey = *d.StateKey
-	}
-	keys := auth.Needed(st.room.Version, d.Type, stateKey, d.Sender, d.Content)
-	found, err := st.lookupIn(ctx, in, keys)
-	if d.Vouched && errors.Is(err, statetree.ErrUnknown) {
-		found, err = st.knownIn(ctx, in, keys)
-	}
-	if err != nil {
-		return known, err
-	}
-	for _, ev := range found {
-		if ev != nil {
-			known.selected = append(known.selected, ev)
-		}
-	}
-	return known, nil
 }
 
 // state is the auth state as the rules want it.
@@ -213,11 +146,6 @@ func (a authState) state(key event.Key) *event.Event {
 	return nil
 }
 
-// authorise judges an event by a state: nil, or an *auth.Rejection.
-func (st *Step) authorise(ev *event.Event, known authState) error {
-	return auth.CheckWith(ev, known.state, st.tip.levels)
-}
-
 // Forbidden tells the sender why its event was refused.
 func Forbidden(err error) error {
 	var rejection *auth.Rejection
@@ -225,79 +153,6 @@ func Forbidden(err error) error {
 		return matrix.Errorf(matrix.Forbidden, "%s (authorisation rule %s)", rejection.Reason, rejection.Rule)
 	}
 	return err
-}
-
-// store takes an event into the room as what the stations before found it to be.
-func (st *Step) store(ctx context.Context, in arrival) (*rooms.Event, error) {
-	added := st.newEvent(in)
-	with, err := st.stateWith(ctx, &added, in)
-	if err != nil {
-		return nil, err
-	}
-	if !in.unknown {
-		added.StateBefore, added.StateWith = in.before.Root(), with.Root()
-	}
-	now := placed{Event: added.Event, before: in.before, with: with, accepted: added.Accepted, auth: added.Auth, lacks: in.lacks, late: in.late}
-	if in.kind == rooms.Live {
-		if err := st.moveCurrent(ctx, &added, now); err != nil {
-			return nil, err
-		}
-	}
-	if err := st.redact(ctx, &added, in); err != nil {
-		return nil, err
-	}
-	now.Event = added.Event
-	if err := st.moveExtremities(ctx, now, &added); err != nil {
-		return nil, err
-	}
-	if err := st.graph.append(st.owners.cache.Hasher, &added); err != nil {
-		return nil, err
-	}
-	if in.stored != nil && in.stored.Kind == rooms.Aside && !in.unknown {
-		st.settled = append(st.settled, added.Event)
-	}
-	st.fresh[added.Num] = now
-	if st.byID != nil {
-		st.byID[added.ID] = added.Event
-	}
-	st.events = append(st.events, added)
-	return added.Event, nil
-}
-
-// newEvent is what is stored of an arrival itself.
-func (st *Step) newEvent(in arrival) rooms.NewEvent {
-	ev := &rooms.Event{
-		Event: in.event, RoomNum: st.room.Num, Kind: in.kind, Order: in.order,
-		StateUnknown: in.unknown, StateAfter: st.tip.state.Root(), AfterGap: in.kind == rooms.Live && len(in.lacks) > 0,
-		TxnDevice: in.txn.Device, TxnID: in.txn.ID,
-	}
-	added := rooms.NewEvent{Event: ev, TxnKey: in.txn.Key, Known: in.stored != nil}
-	if added.Known {
-		ev.Event, ev.Num, ev.RedactedBy = in.stored.Event, in.stored.Num, in.stored.RedactedBy
-	} else {
-		ev.Num = st.owners.db.NextNumber()
-	}
-	if ev.IsState() && in.kind != rooms.Rejected {
-		added.Accepted = true
-		for _, a := range in.auth {
-			added.Auth = append(added.Auth, a.Num)
-		}
-	}
-	if st.tip.partial != nil && !in.unknown && in.kind != rooms.Outlier && in.kind != rooms.Backfilled {
-		added.Listed = st.enlist(ev.Num)
-	}
-	added.Lacks, added.Fills, added.Late = in.lacks, in.fills, in.late
-	st.tip.gaps = st.tip.gaps || len(in.lacks) > 0
-	st.keepTime(&added)
-	return added
-}
-
-// stateWith is the state after an event, for those that follow it.
-func (st *Step) stateWith(ctx context.Context, added *rooms.NewEvent, in arrival) (statetree.Tree, error) {
-	if !added.Accepted || in.unknown {
-		return in.before, nil
-	}
-	return st.set(ctx, in.before, st.change(added.Event))
 }
 
 // change is what a state event changes.
@@ -372,43 +227,77 @@ func (st *Step) MustBeJoined(ctx context.Context, user matrix.UserID) error {
 	return err
 }
 
-// finish derives what follows from the whole step.
-func (st *Step) finish(ctx context.Context) (err error) {
-	if err := st.resolveCurrent(ctx); err != nil {
-		return err
-	}
-	if err := st.settleAsides(ctx); err != nil {
-		return err
-	}
-	if st.relist && st.tip.listed && st.directory == nil {
-		st.directory, err = st.directoryEntry(ctx)
-	}
-	return err
-}
-
-// empty says whether there is nothing to store.
-func (st *Step) empty() bool { return len(st.events) == 0 && st.directory == nil && st.whole == nil }
-
-// write is what is to be stored.
-func (st *Step) write(generation int64) storage.Write {
-	if len(st.events) == 0 && st.whole == nil {
-		return rooms.Publish{Entry: *st.directory, Generation: generation}
-	}
-	a := rooms.Append{
-		Room: st.room, NewRoom: st.created, Generation: generation,
-		Events: st.events, Asides: st.asides, Nodes: st.nodes, Directory: st.directory, Aliases: st.aliases,
-		Partial: st.begins, Whole: st.whole, Named: st.named,
-	}
-	isNews := func(ev rooms.NewEvent) bool { return ev.Kind == rooms.Live && !ev.Again }
-	if slices.ContainsFunc(st.events, isNews) || st.whole != nil && st.whole.Move != nil {
-		a.Head = st.tip.head(st.room)
-	}
-	return a
-}
-
 // SentAs is what is stored of a transaction with its event.
 type SentAs struct {
 	Key    int64 // 0: none
 	Device matrix.DeviceID
 	ID     string
+}
+
+// eventsOf returns events of the room by number, in the order asked, nil for 0. Each other must exist.
+func (st *Step) eventsOf(ctx context.Context, nums []int64) ([]*rooms.Event, error) {
+	found := make([]*rooms.Event, len(nums))
+	for i, num := range nums {
+		if ev, ok := st.source.uncommitted(num); ok {
+			found[i] = ev.Event
+		}
+	}
+	if err := st.owners.cache.Fill(ctx, st.room, nums, found); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// stateEvents returns the events of a state at these keys, nil where there is none. The error is statetree.ErrUnknown if one
+// of them is a member that is not known.
+func (st *Step) stateEvents(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
+	found, at, err := st.eventsAt(ctx, tree, keys)
+	if err != nil {
+		return nil, err
+	}
+	return found, at.CheckKnown(keys, found)
+}
+
+// knownIn is stateEvents, but for members that are not known, which are nil.
+func (st *Step) knownIn(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, error) {
+	found, at, err := st.eventsAt(ctx, tree, keys)
+	if err != nil {
+		return nil, err
+	}
+	return found, at.Check(keys, found)
+}
+
+func (st *Step) eventsAt(ctx context.Context, tree statetree.Tree, keys []event.Key) ([]*rooms.Event, committed.Places, error) {
+	at, err := st.owners.cache.Find(ctx, st.room, tree, keys)
+	if err != nil {
+		return nil, at, err
+	}
+	found, err := st.eventsOf(ctx, at.Nums)
+	return found, at, err
+}
+
+// place adds to an event its states.
+func (st *Step) place(ev *rooms.Event) placed {
+	if known, ok := st.source.uncommitted(ev.Num); ok {
+		known.Event = ev
+		return known
+	}
+	return storedPlaced(ev)
+}
+
+// follows returns the events that an event of our own follows.
+func (st *Step) follows() []placed {
+	tips := st.tip.extremities
+	if st.footing != nil {
+		tips = st.footing.follows
+	}
+	return tips[max(0, len(tips)-event.MaxPrevEvents):]
+}
+
+// unlessUnknown drops the error that a member is not known.
+func unlessUnknown(err error) error {
+	if errors.Is(err, statetree.ErrUnknown) {
+		return nil
+	}
+	return err
 }

@@ -1,15 +1,14 @@
 package owner
 
 import (
-	"context"
-	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
+	"github.com/myelin-chat/myelin/event/stateres"
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
-	"github.com/myelin-chat/myelin/roomserver/committed"
 	"github.com/myelin-chat/myelin/roomserver/policy"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -65,52 +64,6 @@ var keptKeys = []event.Key{event.CreateKey, event.PowerLevelsKey, event.JoinRule
 func (t *tip) keepAll(v *event.Version, kept []*rooms.Event) {
 	t.create, t.power, t.joinRules, t.policy = kept[0], kept[1], kept[2], kept[3]
 	t.parseLevels(v)
-}
-
-// loadTip reads a room as its last commit left it.
-func (s *Owners) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
-	head, found, err := rooms.HeadOf(ctx, s.db, room.Num)
-	if err != nil {
-		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
-	}
-	if !found {
-		return nil, committed.NotHere("this server is not in %s", room.ID)
-	}
-	t := &tip{state: statetree.At(head.Root), depth: head.Depth, joined: head.Joined, invited: head.Invited}
-	extremities, err := s.cache.Events(ctx, room, head.Extremities)
-	if err != nil {
-		return nil, err
-	}
-	for _, ev := range extremities {
-		t.extremities = append(t.extremities, storedPlaced(ev))
-	}
-	kept, err := s.cache.StateEvents(ctx, room, t.state, keptKeys)
-	if err != nil {
-		return nil, err
-	}
-	t.keepAll(room.Version, kept)
-	if t.latestMS, err = rooms.LatestTimely(ctx, s.db, room); err != nil {
-		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
-	}
-	if t.listed, err = rooms.IsPublished(ctx, s.db, room.Num); err != nil {
-		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
-	}
-	if t.partial, err = s.loadPartial(ctx, room); err != nil {
-		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
-	}
-	if t.holes, t.gone, err = s.findHoles(ctx, room, t.state); err != nil {
-		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
-	}
-	if t.gaps, err = rooms.HasGaps(ctx, s.db, room.Num); err != nil {
-		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
-	}
-	if t.pending, err = rooms.PendingRedactions(ctx, s.db, room.Num, maxPending+1); err != nil {
-		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
-	}
-	if len(t.pending) > maxPending {
-		t.pending, t.crowded = nil, true
-	}
-	return t, nil
 }
 
 func (t *tip) parseLevels(v *event.Version) {
@@ -208,17 +161,87 @@ func (t *tip) head(room rooms.Room) *rooms.Head {
 	return h
 }
 
-// maxAheadMS is how far the time that an event carries may be ahead of ours to be believed.
-const maxAheadMS = 60 * 60 * 1000
-
-// keepTime says whether a live event is timely, and then what follows has to be as late. One that claims to be of the future
-// is not, or all that follows would not be.
-func (st *Step) keepTime(added *rooms.NewEvent) {
-	if added.Kind != rooms.Live {
-		return
+// replaceExtremities makes a live event a forward extremity in the place of those that it follows.
+func (t *tip) replaceExtremities(ev placed) {
+	kept := make([]placed, 0, len(t.extremities)+1)
+	t.depth = ev.Depth
+	for _, old := range t.extremities {
+		if !slices.Contains(ev.PrevEvents, old.ID) {
+			kept = append(kept, old)
+			t.depth = max(t.depth, old.Depth)
+		}
 	}
-	ms := added.OriginServerTS
-	if added.Untimely = ms < st.tip.latestMS || ms > st.nowMS+maxAheadMS; !added.Untimely {
-		st.tip.latestMS = ms
-	}
+	kept = append(kept, ev)
+	t.extremities = kept[max(0, len(kept)-MaxExtremities):]
 }
+
+// isCoveredBy says whether the prev events of an event are all forward extremities, and perhaps more.
+func (t *tip) isCoveredBy(prevs []matrix.EventID) bool {
+	for _, ev := range t.extremities {
+		if !slices.Contains(prevs, ev.ID) {
+			return false
+		}
+	}
+	return true
+}
+
+// are says whether some events are just the forward extremities.
+func (t *tip) are(evs []placed) bool {
+	if len(evs) != len(t.extremities) {
+		return false
+	}
+	for _, ev := range evs {
+		if !slices.ContainsFunc(t.extremities, func(x placed) bool { return x.Num == ev.Num }) {
+			return false
+		}
+	}
+	return true
+}
+
+// states returns the states after the forward extremities: of the newest, if they are more than can be
+// resolved at once.
+func (t *tip) states() []statetree.Tree {
+	const most = stateres.MaxStates - 1 // one more may be resolved with them
+	newest := t.extremities[max(0, len(t.extremities)-most):]
+	states := make([]statetree.Tree, len(newest))
+	for i, ev := range newest {
+		states[i] = ev.with
+	}
+	return states
+}
+
+// partial is what an owner keeps of a partial room.
+type partial struct {
+	rooms.PartialJoin
+	listed *listed
+}
+
+// listed are the numbers of events that are to be checked again, the latest first. A list goes on from another without
+// changing it, as tips do.
+type listed struct {
+	num    int64
+	before *listed
+}
+
+// inOrder returns the numbers in the order in which they were listed.
+func (l *listed) inOrder() []int64 {
+	var nums []int64
+	for ; l != nil; l = l.before {
+		nums = append(nums, l.num)
+	}
+	slices.Reverse(nums)
+	return nums
+}
+
+// roots are the roots of all states of a tip.
+func (t *tip) roots() []statetree.NodeID {
+	named := []statetree.NodeID{t.state.Root()}
+	for _, ev := range t.extremities {
+		named = append(named, ev.before.Root(), ev.with.Root())
+	}
+	return named
+}
+
+// MaxExtremities bounds the forward extremities that are kept. Who makes more branches than that is not followed
+// everywhere: the oldest are forgotten, and are no loss to the graph, in which they stay.
+const MaxExtremities = 100

@@ -5,19 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
-
-// unnamed counts, by room number, the trees that are being stored and that nothing names yet.
-type unnamed struct {
-	mu    sync.Mutex
-	trees map[int64]int
-}
 
 // begin tells that a tree is about to be made, and done that something names it, or that it was given up.
 func (u *unnamed) begin(roomNum int64) (done func()) {
@@ -43,38 +36,6 @@ func (s *Owners) Unnamed(roomNum int64) bool {
 	return s.unnamed.trees[roomNum] > 0
 }
 
-// Watch has the owner of a room watch for noted nodes, which ascend, and returns the roots that it stands on. When it
-// returns, all that was built before is committed or has failed.
-func (s *Owners) Watch(ctx context.Context, room rooms.Room, noted []statetree.NodeID) (w *NodeWatch, held []statetree.NodeID, err error) {
-	w = &NodeWatch{owners: s, room: room, noted: noted, deleted: make([]uint64, len(noted)/64+1), used: s.now()}
-	o, err := s.acquire(room)
-	if err != nil {
-		return nil, nil, err
-	}
-	o.watch = w
-	if o.tip != nil {
-		held = o.tip.roots()
-	}
-	last := o.last
-	o.release()
-	if last == nil {
-		return w, held, nil
-	}
-	select {
-	case <-last.done: // and all before it: they land in their order
-		return w, held, nil
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
-	}
-}
-
-// ErrDisturbed says that the owner of a room has named a noted node, or that it is not the same owner any more. What is
-// noted is looked at again another time.
-var ErrDisturbed = errors.New("owner: the room has moved on under the look")
-
-// Hasher is that of the state trees.
-func (s *Owners) Hasher() statetree.Hasher { return s.cache.Hasher }
-
 // A NodeWatch is kept by an owner while noted nodes of its room are looked at and deleted, and after that until it is
 // unloaded, or for watchAfter. Its fields are bound by the lock of the owner.
 type NodeWatch struct {
@@ -85,12 +46,6 @@ type NodeWatch struct {
 	disturbed bool               // a step has named one that is noted and not deleted
 	used      time.Time
 }
-
-// watchAfter is how long a watch is kept after its last use. Nothing that is under way takes so long.
-const watchAfter = time.Hour
-
-// over says whether a watch is not needed any more.
-func (w *NodeWatch) over(now time.Time) bool { return w != nil && now.Sub(w.used) >= watchAfter }
 
 // see takes note of nodes that a step names. The error is that one of them was deleted: the step must not be stored.
 func (w *NodeWatch) see(named []statetree.NodeID) error {
@@ -129,14 +84,43 @@ func (w *NodeWatch) pass(ctx context.Context, st *Step) error {
 	return err
 }
 
-// roots are the roots of all states of a tip.
-func (t *tip) roots() []statetree.NodeID {
-	named := []statetree.NodeID{t.state.Root()}
-	for _, ev := range t.extremities {
-		named = append(named, ev.before.Root(), ev.with.Root())
+// over says whether a watch is not needed any more.
+func (w *NodeWatch) over(now time.Time) bool { return w != nil && now.Sub(w.used) >= watchAfter }
+
+// Watch has the owner of a room watch for noted nodes, which ascend, and returns the roots that it stands on. When it
+// returns, all that was built before is committed or has failed.
+func (s *Owners) Watch(ctx context.Context, room rooms.Room, noted []statetree.NodeID) (w *NodeWatch, held []statetree.NodeID, err error) {
+	w = &NodeWatch{owners: s, room: room, noted: noted, deleted: make([]uint64, len(noted)/64+1), used: s.now()}
+	o, err := s.acquire(room)
+	if err != nil {
+		return nil, nil, err
 	}
-	return named
+	o.watch = w
+	if o.tip != nil {
+		held = o.tip.roots()
+	}
+	last := o.last
+	o.release()
+	if last == nil {
+		return w, held, nil
+	}
+	select {
+	case <-last.done: // and all before it: they land in their order
+		return w, held, nil
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
 }
+
+// ErrDisturbed says that the owner of a room has named a noted node, or that it is not the same owner any more. What is
+// noted is looked at again another time.
+var ErrDisturbed = errors.New("owner: the room has moved on under the look")
+
+// Hasher is that of the state trees.
+func (s *Owners) Hasher() statetree.Hasher { return s.cache.Hasher }
+
+// watchAfter is how long a watch is kept after its last use. Nothing that is under way takes so long.
+const watchAfter = time.Hour
 
 // Delete deletes some of the noted nodes, with their notes. It returns ErrDisturbed, and deletes nothing, if the room has
 // named a noted one since the watch began.

@@ -139,7 +139,7 @@ func (f *fetch) isInPlace(id matrix.EventID) bool {
 
 // storeHistory lets the owner store events in the stretch of history that a place is in, before all that is there already.
 func (s *Receiver) storeHistory(ctx context.Context, f *fetch, at rooms.Order) (gained int, err error) {
-	oldestFirst := owner.InOrder(f.batch)
+	oldestFirst := event.InOrder(f.batch)
 	err = s.owners.Do(ctx, f.room.ID, func(ctx context.Context, st *owner.Step) (err error) {
 		st.Take(f.Hints)
 		gained, err = st.AddHistory(ctx, oldestFirst, at)

@@ -161,7 +161,7 @@ func (f *memberFetch) lastEvent(ctx context.Context, server matrix.ServerName, k
 
 // storeMembers lets the owner store what was fetched, a part at a time, each event after those that authorise it.
 func (f *memberFetch) storeMembers(ctx context.Context) error {
-	for some := range slices.Chunk(owner.AuthOrder(f.outliers), f.receiver.MemberChunk) {
+	for some := range slices.Chunk(event.AuthOrder(f.outliers), f.receiver.MemberChunk) {
 		known := f.receiver.owners.NewHints(f.room, len(some))
 		known.Begin()
 		var ids []matrix.EventID

@@ -25,11 +25,11 @@ import (
 //	auth events     are all here? else fetch                        auth_events.go
 //	policy server   has it signed? else ask                         policy.go
 //	  -- from here on as the owner of the room (package owner), which never waits for the network --
-//	check           auth rule 2, and the rules by its auth events   arrive.go
+//	check           auth rule 2, and the rules by its auth events   auth.go
 //	state before    the states after its prev events, resolved      state_before.go
-//	auth            the rules by the state before it: rejection     arrive.go
-//	soft failure    the rules by the current state, the policy server   soft_fail.go, policy.go
-//	store           extremities, current state, what follows        step.go, current_state.go, extremities.go
+//	auth            the rules by the state before it: rejection     auth.go
+//	soft failure    the rules by the current state, the policy server   auth.go, policy.go
+//	store           extremities, current state, what follows        store.go, current_state.go, tip.go
 //
 // https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 func (s *Receiver) Receive(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, events []*event.Event) []owner.Result {
@@ -64,7 +64,7 @@ func (s *Receiver) Receive(ctx context.Context, origin matrix.ServerName, id mat
 	if err := s.owners.ReadGraphAhead(ctx, f.Hints, f.batch); err != nil {
 		return r.all(owner.OutcomeOf(err), err)
 	}
-	for events := range slices.Chunk(owner.InOrder(f.batch), owner.MaxStepEvents) {
+	for events := range slices.Chunk(event.InOrder(f.batch), owner.MaxStepEvents) {
 		s.receiveSome(ctx, f, events, r)
 	}
 	return r.list()

@@ -1,8 +1,8 @@
 // Package receive takes what other servers send for rooms, and fetches from others what that stands on.
 //
 // Events come through Receiver.Receive, rooms of other servers through Adopt, and history through Backfill. What these stand
-// on is fetched through Remote before the owner of the room (roomserver/owner) sees any of it. Of partial rooms, Run fetches the members.
-// Rooms that this server is not in have no owner: invites and knocks of its users are set aside here.
+// on is fetched through Remote before the owner of the room (roomserver/owner) sees any of it. Of partial rooms, Run fetches
+// the members. Rooms that this server is not in have no owner: invites and knocks of its users are set aside here.
 package receive
 
 import (

@@ -202,7 +202,7 @@ func (f *fetch) allows(ctx context.Context, ev *event.Event, keys map[event.Key]
 // those that authorise it, and then the events of which the state before is known.
 func (s *Receiver) storeFetched(ctx context.Context, f *fetch) error {
 	f.addOutliersOfBatch()
-	for some := range slices.Chunk(owner.AuthOrder(f.outliers), owner.MaxStepEvents) {
+	for some := range slices.Chunk(event.AuthOrder(f.outliers), owner.MaxStepEvents) {
 		err := s.owners.DoWith(ctx, f.Hints, func(ctx context.Context, st *owner.Step) error { return st.AddOutliers(ctx, some) })
 		if err != nil {
 			return err

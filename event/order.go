@@ -1,12 +1,21 @@
-package owner
+package event
 
-import (
-	"github.com/myelin-chat/myelin/event"
-	"github.com/myelin-chat/myelin/matrix"
-)
+import "github.com/myelin-chat/myelin/matrix"
+
+// InOrder returns events so that none comes before another of them on which it stands.
+func InOrder(events []*Event) []*Event { return ordered(events, dependsOn) }
+
+// AuthOrder returns events with each after its auth events.
+func AuthOrder(events []*Event) []*Event {
+	return ordered(events, func(ev *Event, yield func(matrix.EventID)) {
+		for _, id := range ev.AuthEvents {
+			yield(id)
+		}
+	})
+}
 
 // dependsOn yields the events that one needs to be judged.
-func dependsOn(ev *event.Event, yield func(matrix.EventID)) {
+func dependsOn(ev *Event, yield func(matrix.EventID)) {
 	for _, id := range ev.PrevEvents {
 		yield(id)
 	}
@@ -15,14 +24,14 @@ func dependsOn(ev *event.Event, yield func(matrix.EventID)) {
 	}
 }
 
-// sorted returns the events so that none comes before another of them on which it depends, as far as they
+// ordered returns the events so that none comes before another of them on which it depends, as far as they
 // do not depend on each other in a circle; in the order given else.
-func sorted(events []*event.Event, dependsOn func(*event.Event, func(matrix.EventID))) []*event.Event {
+func ordered(events []*Event, dependsOn func(*Event, func(matrix.EventID))) []*Event {
 	at := make(map[matrix.EventID]int, len(events))
 	for i, ev := range events {
 		at[ev.ID] = i
 	}
-	ordered := make([]*event.Event, 0, len(events))
+	ordered := make([]*Event, 0, len(events))
 	begun := make([]bool, len(events))
 	type frame struct {
 		event int
@@ -60,15 +69,3 @@ func sorted(events []*event.Event, dependsOn func(*event.Event, func(matrix.Even
 	}
 	return ordered
 }
-
-// AuthOrder returns events with each after its auth events.
-func AuthOrder(events []*event.Event) []*event.Event {
-	return sorted(events, func(ev *event.Event, yield func(matrix.EventID)) {
-		for _, id := range ev.AuthEvents {
-			yield(id)
-		}
-	})
-}
-
-// InOrder returns events so that none comes before another of them on which it stands.
-func InOrder(events []*event.Event) []*event.Event { return sorted(events, dependsOn) }

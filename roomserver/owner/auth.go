@@ -2,10 +2,87 @@ package owner
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/myelin-chat/myelin/event"
+	"github.com/myelin-chat/myelin/event/auth"
 	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/storage/rooms"
 )
+
+// check holds an event against its own auth events: auth rule 2, and the rules by the state that they are.
+func (st *Step) check(in arrival) error {
+	ev := in.event
+	if ev.TooLong {
+		return &auth.Rejection{Rule: "format", Reason: "the type or the state key is too long"}
+	}
+	if ev.Type == event.TypeCreate && st.tip.create != nil && ev.ID != st.tip.create.ID {
+		return &auth.Rejection{Rule: "1", Reason: fmt.Sprintf("the room was created by %s", st.tip.create.ID)}
+	}
+	rejected := make(map[*event.Event]bool)
+	events := make([]*event.Event, len(in.auth))
+	for i, a := range in.auth {
+		events[i] = a.Event
+		if a.Kind == rooms.Rejected {
+			rejected[a.Event] = true
+			if a.Num == 0 {
+				return &auth.Rejection{Rule: "2.5", Reason: fmt.Sprintf("auth event %s is of another room", a.ID)}
+			}
+		}
+	}
+	if err := auth.CheckAuthEvents(ev, events, func(a *event.Event) bool { return rejected[a] }); err != nil {
+		return err
+	}
+	return auth.CheckWith(ev, st.createdBy(authState{selected: in.auth, create: st.tip.create}), st.tip.levels)
+}
+
+// createdBy is an auth state whose create event is that of the room only where the version does not have it
+// among the auth events.
+func (st *Step) createdBy(known authState) auth.State {
+	if !st.room.Version.CreateInAuthEvents {
+		return known.state
+	}
+	known.create = nil
+	for _, ev := range known.selected {
+		if ev.IsState() && ev.StateID() == event.CreateKey {
+			known.create = ev
+		}
+	}
+	return known.state
+}
+
+// allowedIn judges an event by a state: an *auth.Rejection if it is not allowed. Where the state does not know a member,
+// the membership counts that the event cites.
+func (st *Step) allowedIn(ctx context.Context, ev *event.Event, in statetree.Tree) (why, err error) {
+	if ev.Type == event.TypeCreate {
+		return auth.Check(ev, nil), nil
+	}
+	known := authState{create: st.tip.create}
+	keys := NeededBy(ev)
+	found, err := st.lookupIn(ctx, in, keys)
+	if errors.Is(err, statetree.ErrUnknown) {
+		found, err = st.citedIn(ctx, ev, in, keys)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, each := range found {
+		if each != nil {
+			known.selected = append(known.selected, each)
+		}
+	}
+	return auth.CheckWith(ev, st.createdBy(known), st.tip.levels), nil
+}
+
+// NeededBy is the state by which an event is judged.
+func NeededBy(ev *event.Event) []event.Key {
+	stateKey := ""
+	if ev.IsState() {
+		stateKey = *ev.StateKey
+	}
+	return auth.Needed(ev.Version, ev.Type, stateKey, ev.Sender, ev.Content)
+}
 
 // MaxLooks is how often the current state is resolved within one step only to judge an event by it, and how often it is with
 // the branch of an event. Else who sends branches on which many events decide over each other, or many that the room has

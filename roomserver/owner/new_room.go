@@ -10,6 +10,7 @@ import (
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/committed"
+	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -69,7 +70,8 @@ func (in JoinAnswer) wrong(format string, args ...any) error {
 	return matrix.Errorf(matrix.Unknown, "the answer to the join of %s is wrong: %s", in.Room, fmt.Sprintf(format, args...)).WithStatus(502)
 }
 
-// An Adoption is a room on its way into this server, with the join of its first user here. Nobody else works on the room: it has no owner yet.
+// An Adoption is a room on its way into this server, with the join of its first user here. Nobody else works on the room: it
+// has no owner yet.
 type Adoption struct {
 	JoinAnswer
 	owners *Owners
@@ -200,7 +202,7 @@ func (a *Adoption) storeEvents(ctx context.Context) error {
 		events: make(map[matrix.EventID]*rooms.Event), looked: make(map[matrix.EventID]bool),
 		elsewhere: make(map[matrix.EventID]bool), final: true,
 	}
-	events := AuthOrder(slices.Concat([]*event.Event{a.create}, a.AuthChain, a.State))
+	events := event.AuthOrder(slices.Concat([]*event.Event{a.create}, a.AuthChain, a.State))
 	if err := a.look(ctx, append(slices.Clone(events), a.Join)); err != nil {
 		return err
 	}
@@ -365,4 +367,50 @@ func (s *Owners) StoreMembers(ctx context.Context, room rooms.Room, members map[
 	}
 	tree, _, err := s.storeTree(ctx, room, statetree.Tree{}, changes)
 	return tree.Root(), err
+}
+
+// NewRoom begins a room that is made here. Its first event gives it its ID.
+func (s *Owners) NewRoom(v *event.Version) *Step {
+	st := s.newStep(rooms.Room{Num: s.db.NextNumber(), Version: v}, tip{}, nil)
+	st.created = true
+	return st
+}
+
+// Delay dates the events of the step some milliseconds later.
+func (st *Step) Delay(ms int64) { st.nowMS += ms }
+
+// Name gives a new room its ID.
+func (st *Step) Name(id matrix.RoomID) { st.room.ID = id }
+
+// MakeAlias has an alias of a new room stored with it.
+func (st *Step) MakeAlias(alias matrix.RoomAlias, by matrix.UserID) {
+	st.aliases = append(st.aliases, rooms.Alias{Alias: alias, RoomNum: st.room.Num, Room: st.room.ID, Creator: by})
+}
+
+// MakesAlias says whether an alias is stored with the room.
+func (st *Step) MakesAlias(alias matrix.RoomAlias) bool {
+	return slices.ContainsFunc(st.aliases, func(a rooms.Alias) bool { return a.Alias == alias })
+}
+
+// Abandon gives up a new room.
+func (s *Owners) Abandon(st *Step) { s.cache.Trees.Dropped(st.nodes) }
+
+// Found stores a new room. ErrDuplicate says that its ID or an alias is taken.
+func (s *Owners) Found(ctx context.Context, st *Step) error {
+	stored := make(chan error, 1)
+	s.db.Submit(st.write(s.generations.Add(1)), func(first storage.Position, err error) {
+		if err != nil {
+			s.cache.Trees.Dropped(st.nodes)
+		} else {
+			s.cache.Trees.Stored(st.nodes)
+			s.remember(st, first)
+		}
+		stored <- err
+	})
+	select {
+	case err := <-stored:
+		return err
+	case <-ctx.Done():
+		return ctx.Err() // the commit goes on
+	}
 }
