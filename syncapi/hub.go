@@ -237,7 +237,8 @@ func (h *hub) takeMove(m *rooms.Move, at storage.Position, b *batch) {
 	r := h.room(m.RoomNum, m.Room)
 	r.move(rootMove{at, m.Root})
 	if m.Again {
-		h.bytes -= r.forgetEvents() // some of them may be in the timeline no longer
+		h.bytes -= r.forgetEvents() // some of them may be in the timeline no longer,
+		r.eventsFrom = at           // nor are they in what was read before and comes only now
 	}
 	r.concerns(at, b)
 	for _, member := range m.Members {
