@@ -2,6 +2,7 @@ package audience
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,9 +74,24 @@ func (a *Rooms) Owed(ctx context.Context, ev *rooms.Event) ([]matrix.ServerName,
 	if err != nil {
 		return nil, err
 	}
+	owed, err := a.owed(ctx, room, ev)
+	if !errors.Is(err, statetree.ErrMissing) {
+		return owed, err
+	}
+	// The state before it was found anew since the event was read, and what that was before is deleted.
+	now, err := a.rooms.Events(ctx, room, []int64{ev.Num})
+	if err != nil || now[0].Kind != rooms.Live {
+		return nil, err
+	}
+	return a.owed(ctx, room, now[0])
+}
+
+// owed returns the servers to which an event of our own, or one that we pass on, is owed.
+func (a *Rooms) owed(ctx context.Context, room rooms.Room, ev *rooms.Event) ([]matrix.ServerName, error) {
 	if ev.StateUnknown {
 		return a.Servers(ctx, room.ID)
 	}
+	from := ev.Sender.Server()
 	before := a.rooms.StateAt(room, ev.StateBefore)
 	in, ours, err := a.at(ctx, before)
 	if err != nil || !ours {
@@ -189,7 +205,13 @@ func (a *Rooms) at(ctx context.Context, st roomserver.State) (in []matrix.Server
 			return nil, false, err
 		}
 	}
-	if err := a.move(ctx, r, st); err != nil {
+	err = a.move(ctx, r, st)
+	if errors.Is(err, statetree.ErrMissing) { // the state that is remembered may be deleted by now: no other was like it
+		if err = a.load(ctx, r, st.Room()); err == nil {
+			err = a.move(ctx, r, st)
+		}
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	if err := a.write(ctx, r, st); err != nil {
