@@ -19,7 +19,7 @@ func (w *world) doubts() []Doubted {
 	return all
 }
 
-// A room is noted when all doubts about it are, and is in no doubt while it is partial.
+// A room is noted when all doubts about it are, and is in no doubt while it is partial, or if it was given up then.
 func TestDoubts(t *testing.T) {
 	each(t, func(w *world) {
 		one, two := w.room("one"), w.room("two")
@@ -42,6 +42,10 @@ func TestDoubts(t *testing.T) {
 			w.t.Errorf("one is partial: got %v, want %v", got, want[1:])
 		}
 		w.commit(Append{Room: one, Generation: w.db.NextNumber(), Whole: &EndOfPartial{Hole: hole, At: 1}})
+		if got := w.doubts(); !slices.Equal(got, want[1:]) {
+			w.t.Errorf("one was given up: got %v, want %v", got, want[1:])
+		}
+		w.commit(FillHole{Join: PartialJoin{Hole: hole, Members: 5}})
 		w.commit(Append{Room: two, Generation: w.db.NextNumber(), Doubt: &Doubt{two.Num, 300}})
 		w.commit(EndDoubts{RoomNum: two.Num})
 		want[1] = Doubted{two.Num, 300, false, 0}
