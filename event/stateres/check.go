@@ -63,6 +63,10 @@ const maxNeed = 8
 // What q was before is reused.
 func (r *resolution) pose(q, before *question, e *entry, ev *event.Event) {
 	q.num, q.ev, q.auth, q.own = e.num, ev, nil, e.own
+	if q.need == nil {
+		const usual = 6
+		q.need = make([]event.Key, 0, usual)
+	}
 	q.need = auth.AppendNeeded(q.need[:0], ev)
 	if !slices.Contains(q.need, createKey) {
 		q.need = append(q.need, createKey)

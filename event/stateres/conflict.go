@@ -105,7 +105,7 @@ func (r *resolution) dispute(ctx context.Context) error {
 		}
 	}
 	// About as the events came, and lie in memory.
-	sortByNum(items, func(i *item[statetree.Value, disputed]) statetree.Value { return i.key })
+	sortByNum(items, func(i item[statetree.Value, disputed]) statetree.Value { return i.key })
 	kept := items[:0]
 	for _, e := range items {
 		c := &r.conflicts.items[e.value.conflict]

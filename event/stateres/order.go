@@ -105,7 +105,7 @@ func (c *citations) of(e *entry) []*entry {
 // these is parsed once, however many there are, and whoever cites which.
 func (r *resolution) senderLevels(ctx context.Context, entries []*entry) error {
 	entries = slices.Clone(entries)
-	sortByNum(entries, func(e **entry) statetree.Value { return (*e).levels })
+	sortByNum(entries, func(e *entry) statetree.Value { return e.levels })
 	var levels auth.PowerLevels
 	var of *entry // whose levels these are
 	for some := range slices.Chunk(entries, MaxLoad/3) {

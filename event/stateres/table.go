@@ -120,32 +120,32 @@ func push[T any](list []T, v T) []T {
 // sortByNum sorts by event numbers, ascending. Those of a room differ in a few
 // bytes, and going through them once for each takes less than comparing does,
 // and in proportion to how many they are.
-func sortByNum[T any](list []T, num func(*T) statetree.Value) {
+func sortByNum[T any](list []T, num func(T) statetree.Value) {
 	var differ statetree.Value
 	sorted := true
 	for i := range list {
-		differ |= num(&list[i]) ^ num(&list[0])
-		sorted = sorted && (i == 0 || num(&list[i-1]) <= num(&list[i]))
+		differ |= num(list[i]) ^ num(list[0])
+		sorted = sorted && (i == 0 || num(list[i-1]) <= num(list[i]))
 	}
 	if sorted {
 		return
 	}
 	if few := 128; len(list) < few {
-		slices.SortFunc(list, func(a, b T) int { return cmp.Compare(num(&a), num(&b)) })
+		slices.SortFunc(list, func(a, b T) int { return cmp.Compare(num(a), num(b)) })
 		return
 	}
 	from, to := list, make([]T, len(list))
 	for shift := 0; differ>>shift != 0; shift += 8 {
 		var begin [256]int // of those with this byte, in to
 		for i := range from {
-			begin[byte(num(&from[i])>>shift)]++
+			begin[byte(num(from[i])>>shift)]++
 		}
 		sum := 0
 		for i, n := range begin {
 			begin[i], sum = sum, sum+n
 		}
 		for i := range from {
-			at := &begin[byte(num(&from[i])>>shift)]
+			at := &begin[byte(num(from[i])>>shift)]
 			to[*at] = from[i]
 			*at++
 		}

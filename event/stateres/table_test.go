@@ -57,7 +57,7 @@ func TestSortNums(t *testing.T) {
 			got[i] = statetree.Value(low + int64(state>>(64-bits)))
 		}
 		want := slices.Sorted(slices.Values(got))
-		sortByNum(got, func(v *statetree.Value) statetree.Value { return *v })
+		sortByNum(got, func(v statetree.Value) statetree.Value { return v })
 		if !slices.Equal(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
 		}

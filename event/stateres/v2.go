@@ -98,7 +98,7 @@ func (s *conflictedSet) auth(e *entry) []int32 { return s.cited[e.auth[0]:e.auth
 // newConflictedSet returns the set of the given events, ascending. Each may be
 // given more than once.
 func newConflictedSet(nums []statetree.Value) *conflictedSet {
-	sortByNum(nums, func(num *statetree.Value) statetree.Value { return *num })
+	sortByNum(nums, func(num statetree.Value) statetree.Value { return num })
 	nums = slices.Compact(nums)
 	set := &conflictedSet{index: newTable[statetree.Value, struct{}](len(nums)), entries: make([]entry, len(nums))}
 	for i, num := range nums {
