@@ -19,7 +19,8 @@ type Hints struct {
 	owners *Owners
 	room   rooms.Room
 	flying map[matrix.EventID]*rooms.Event // as events, but on their way to the database: they may fail
-	lost   map[matrix.EventID]bool         // those of which the state after them is lost
+	lost   map[matrix.EventID]bool         // those of which the state after them is lost; nil before anything was looked for
+	holes  bool                            // there may be such
 }
 
 // NewHints makes the hints for some events to come, of which nothing is known yet.
@@ -155,12 +156,16 @@ func (h *Hints) ElsewhereAs(other *Hints) { h.elsewhere = other.elsewhere }
 
 // lookForLost notes which of the events that are here are as good as not here, since the state after them is lost.
 func (h *Hints) lookForLost(ctx context.Context, ids []matrix.EventID) error {
-	some, err := h.owners.hasHoles(ctx, h.room)
-	if err != nil || !some {
-		return err
-	}
 	if h.lost == nil {
 		h.lost = make(map[matrix.EventID]bool)
+		some, err := h.owners.hasHoles(ctx, h.room)
+		if err != nil {
+			return err
+		}
+		h.holes = some
+	}
+	if !h.holes {
+		return nil
 	}
 	for _, id := range ids {
 		had := h.Here(id)
