@@ -87,6 +87,64 @@ func TestResolutionsOfAStepAreBounded(t *testing.T) {
 	}
 }
 
+// Who was apart from us for long tells of many who were invited meanwhile, came, and spoke: all of it is shown, however much
+// comes at once.
+func TestNewcomersOfABranch(t *testing.T) {
+	const n = 20
+	w := found(t, storagetest.Open(t, storagetest.SQLite), "11", 1)
+	private := w.set(bobThere, "m.room.join_rules", `{"join_rule":"invite"}`, w.base)
+	if err := w.s.Adopt(t.Context(), w.answer(w.member(bobThere, "alice", "invite", private))); err != nil {
+		t.Fatal(err)
+	}
+	w.tie(w.room.ID)
+	w.must(roomserver.Accepted, w.topic(bobThere, "another branch", w.base))
+	var events []*event.Event
+	last := w.base
+	for i := range n {
+		who := fmt.Sprintf("new%d:elsewhere.org", i)
+		invite := w.member(bobThere, who, "invite", last)
+		join := w.join(who, invite)
+		last = w.say(who, "here I am", join)
+		events = append(events, invite, join, last)
+	}
+	if got, want := w.outcomes(events...), strings.Repeat("aaa", n); got != want {
+		t.Errorf("outcomes: got %s, want %s", got, want)
+	}
+	w.audit()
+}
+
+// What one server sends in vain is not held against what others send with it.
+func TestVainLooksAreOfOneServer(t *testing.T) {
+	w := found(t, storagetest.Open(t, storagetest.SQLite), "11", 1)
+	mallory := "mallory:third.org"
+	base := w.join(mallory, w.base)
+	base = w.set(bobThere, "m.room.power_levels", w.levels(map[string]int{mallory: 50}), base)
+	if err := w.s.Adopt(t.Context(), w.answer(base)); err != nil {
+		t.Fatal(err)
+	}
+	w.tie(w.room.ID)
+	base = w.set(bobThere, "m.room.join_rules", `{"join_rule":"invite"}`, w.base)
+	w.must(roomserver.Accepted, base)
+	w.must(roomserver.Accepted, w.member(bobThere, mallory, "ban", base))
+	var events []*event.Event
+	last := base
+	for i := range 2 * owner.MaxLooks {
+		last = w.topic(mallory, fmt.Sprint("mine ", i), last)
+		events = append(events, last)
+	}
+	last = base
+	for i := range 2 * owner.MaxLooks {
+		who := fmt.Sprintf("new%d:elsewhere.org", i)
+		last = w.join(who, w.member(bobThere, who, "invite", last))
+		events = append(events, w.remote.events[last.PrevEvents[0]], last)
+	}
+	want := strings.Repeat("s", 2*owner.MaxLooks) + strings.Repeat("aa", 2*owner.MaxLooks)
+	if got := w.outcomes(events...); got != want {
+		t.Errorf("outcomes: got %s, want %s", got, want)
+	}
+	w.audit()
+}
+
 // alone is the state of the room where each event came by itself.
 func (w *wire) alone(in roomserver.JoinAnswer, events []*event.Event) []string {
 	w.t.Helper()

@@ -8,6 +8,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
 	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -84,15 +85,15 @@ func NeededBy(ev *event.Event) []event.Key {
 	return auth.Needed(ev.Version, ev.Type, stateKey, ev.Sender, ev.Content)
 }
 
-// MaxLooks is how often the current state is resolved within one step only to judge an event by it, and how often it is with
-// the branch of an event. Else who sends branches on which many events decide over each other, or many that the room has
-// shut out, would make each of them cost as much as all together.
+// MaxLooks is how often the current state is resolved within one step only to judge an event by it, and how often in vain
+// with the branches of the events of one server. Else who sends branches on which many events decide over each other, or many
+// that the room has shut out, would make each of them cost as much as all together.
 const MaxLooks = 4
 
 // softFails judges an event that is allowed by the state before it by the current state. That is resolved for it only
 // where what decides may have moved; after MaxLooks of this it is as old as what came before in the same step, of which
 // the sender chose the order. An event that is not allowed by it may stand on a branch that we hear of with it, so it is
-// judged again with that branch resolved into the current state, unless that was done for MaxLooks others.
+// judged again with that branch resolved into the current state.
 // https://spec.matrix.org/v1.19/server-server-api/#soft-failure
 func (st *Step) softFails(ctx context.Context, ev *event.Event, before statetree.Tree) (why, err error) {
 	if st.branches.open && st.looks < MaxLooks && st.mayHaveMoved(ev) {
@@ -108,31 +109,47 @@ func (st *Step) softFails(ctx context.Context, ev *event.Event, before statetree
 	if why == nil || err != nil {
 		return nil, err
 	}
-	with, found, err := st.withBranch(ctx, before)
-	if err != nil || !found {
-		return why, err
-	}
-	return st.allowedIn(ctx, ev, with)
+	return st.failsWithBranch(ctx, ev, before, why)
 }
 
-// withBranch is the current state with that of a branch resolved into it. Nothing is found of more than MaxLooks branches; one
-// that is looked at again, before the room has moved, is not counted.
-func (st *Step) withBranch(ctx context.Context, branch statetree.Tree) (with statetree.Tree, found bool, err error) {
-	if with, found = st.merged[branch.Root()]; found || st.merges == MaxLooks {
-		return with, found, nil
+// failsWithBranch judges an event that is not allowed by the current state, which may be a little old, by what this becomes
+// with the branch of the event. A server of which MaxLooks events were not allowed by that either is not believed any more:
+// why stands. Those that are allowed are not counted, or who has been apart from us for long could not tell all that happened.
+func (st *Step) failsWithBranch(ctx context.Context, ev *event.Event, branch statetree.Tree, why error) (still, err error) {
+	with, known := st.merged[branch.Root()]
+	server := ev.Sender.Server()
+	if !known {
+		if st.vain[server] == MaxLooks {
+			return why, nil
+		}
+		if with, err = st.withBranch(ctx, branch); err != nil {
+			return nil, err
+		}
 	}
-	st.merges++
+	still, err = st.allowedIn(ctx, ev, with)
+	if still != nil && !known {
+		if st.vain == nil {
+			st.vain = make(map[matrix.ServerName]int)
+		}
+		st.vain[server]++
+	}
+	return still, err
+}
+
+// withBranch is the current state with that of a branch resolved into it.
+func (st *Step) withBranch(ctx context.Context, branch statetree.Tree) (statetree.Tree, error) {
 	if err := st.resolveCurrent(ctx); err != nil {
-		return with, false, err
+		return branch, err
 	}
-	if with, _, err = st.resolve(ctx, append(st.tip.states(), branch)); err != nil {
-		return with, false, err
+	with, _, err := st.resolve(ctx, append(st.tip.states(), branch))
+	if err != nil {
+		return with, err
 	}
 	if st.merged == nil {
-		st.merged = make(map[statetree.NodeID]statetree.Tree, MaxLooks)
+		st.merged = make(map[statetree.NodeID]statetree.Tree)
 	}
 	st.merged[branch.Root()] = with
-	return with, true, nil
+	return with, nil
 }
 
 // mayHaveMoved says whether the current state may be another than it was, in what an event is judged by.

@@ -30,8 +30,8 @@ type Step struct {
 	graph    *authGraph                          // nil if the room is new
 	branches branches                            // the current state is not resolved yet
 	looks    int                                 // times it was resolved to judge an event by it
-	merges   int                                 // and times a branch was resolved into it for that,
-	merged   map[statetree.NodeID]statetree.Tree // with this outcome, by the branch: of the room as it stands now
+	merged   map[statetree.NodeID]statetree.Tree // with a branch, by its root: of the room as it stands now
+	vain     map[matrix.ServerName]int           // events of a server that were not allowed by that either
 	hints    hints                               // events that are likely to be wanted
 	ofOthers bool                                // it took events of other servers
 	arrivals int64                               // flights.arrivals, as it set it when it was launched; 0 if it did not
