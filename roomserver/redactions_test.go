@@ -106,6 +106,36 @@ func TestRedactionSoftFailed(t *testing.T) {
 	})
 }
 
+// What is not shown does not redact: also history of which nobody tells the state before it, by which it would be judged.
+func TestRedactionOfUnknownState(t *testing.T) {
+	onFound(t, func(t *testing.T, w *wire) {
+		if w.room.Version.ID == "1" || w.room.Version.CreatorsOutOfLevels {
+			return // who has no power cannot send it there, or bob always has it
+		}
+		ctx := t.Context()
+		dan := w.join("dan:third.org", w.base)
+		down := w.set(bobThere, "m.room.power_levels", `{"users":{"@dan:third.org":100}}`, dan)
+		hidden := w.say(bobThere, "hidden", down)
+		target := w.say("dan:third.org", "kept", down)
+		redaction := w.redaction(bobThere, target.ID, hidden)
+		in := w.answer(w.say(bobThere, "last", redaction, target))
+		if err := w.s.Adopt(ctx, in); err != nil {
+			t.Fatal(err)
+		}
+		w.tie(w.room.ID)
+		w.remote.hidden[hidden.ID] = true
+		if _, err := w.s.Backfill(ctx, w.room.ID, w.stored(in.Join).Order, 100); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.stored(redaction); got == nil || got.Kind != rooms.Backfilled || !got.StateUnknown {
+			t.Fatalf("the redaction: got %+v, want it backfilled with unknown state", got)
+		}
+		if got := w.stored(target); got.RedactedBy != 0 {
+			t.Error("a redaction of which the state before it is unknown has an effect")
+		}
+	})
+}
+
 // Extremities are kept few, also where none of us speaks.
 func TestManyExtremities(t *testing.T) {
 	onWire(t, func(t *testing.T, w *wire) {

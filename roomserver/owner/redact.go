@@ -30,13 +30,13 @@ func (st *Step) EventByID(ctx context.Context, id matrix.EventID) (*rooms.Event,
 	return ev, nil
 }
 
-// redact applies a redaction to its target, or to its own event the redactions that waited for it. Those
-// of events that are not shown have no effect.
+// redact applies a redaction to its target, or to its own event the redactions that waited for it. Those that are not shown
+// have no effect, be it since the state before them is unknown, by which they would be judged.
 func (st *Step) redact(ctx context.Context, added *rooms.NewEvent, in arrival) error {
 	if err := st.redactArrived(ctx, added); err != nil {
 		return err
 	}
-	shown := in.kind == rooms.Live || in.kind == rooms.Backfilled
+	shown := in.kind == rooms.Live || in.kind == rooms.Backfilled && !in.unknown
 	if added.Type != event.TypeRedaction || added.Redacts == "" || added.Redacts == added.ID || !shown {
 		return nil
 	}
