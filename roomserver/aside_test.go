@@ -277,6 +277,30 @@ func TestFalseInviteDoesNotPoisonRoom(t *testing.T) {
 	}
 }
 
+// An invite that nobody could judge is no part of the state with which a room is taken up, unless what authorises it came too.
+func TestAdoptLeavesOutAsides(t *testing.T) {
+	w := found(t, storagetest.Open(t, storagetest.SQLite), "11", 3)
+	carla := string(user("carla"))
+	invite := w.make(proto{
+		by: "member1:elsewhere.org", typ: "m.room.member", stateKey: &carla, content: `{"membership":"invite"}`,
+		prevs: []*event.Event{w.base}, auth: []matrix.EventID{"$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},
+	})
+	set := settings(t, w.db)
+	set.Remote, set.Profiles = w.remote, &people{names: map[matrix.UserID]string{user("carla"): "Carla"}}
+	w.s = roomserver.New(set)
+	if _, err := w.s.ReceiveInvite(t.Context(), invite, nil); err != nil {
+		t.Fatal(err)
+	}
+	in := w.answer(w.base)
+	in.State = append(in.State, invite)
+	if err := w.s.Adopt(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.memberState("carla"); got != "unset" {
+		t.Errorf("carla: got %q in the state, want that nothing is said of her", got)
+	}
+}
+
 // Who ends an account rejects invites without asking anybody.
 func TestLeaveAllRejectsInvites(t *testing.T) {
 	host, guest := newSite(t, "host.org"), newSite(t, "guest.org")

@@ -252,10 +252,10 @@ func (a *Adoption) look(ctx context.Context, events []*event.Event) error {
 	return nil
 }
 
-// state is what of the state was accepted.
+// state is what of the state was accepted. What was set aside before, and could not be judged now either, was not.
 func (a *Adoption) state() (changes []statetree.Change, accepted []*rooms.Event) {
 	for _, ev := range a.State {
-		if had := a.hints.events[ev.ID]; had != nil && had.Kind != rooms.Rejected {
+		if had := a.hints.events[ev.ID]; had != nil && had.Kind != rooms.Rejected && had.Kind != rooms.Aside {
 			changes = append(changes, statetree.Change{Key: a.owners.cache.Hasher.Key(ev.StateID()), Value: statetree.Value(had.Num)})
 			accepted = append(accepted, had)
 		}
