@@ -137,6 +137,7 @@ func (c *Client) roundTrip(ctx context.Context, call Call) (*http.Response, erro
 	}
 	answer, err := transport.RoundTrip(request)
 	if err != nil {
+		// That the caller does not wait any more says nothing about the way there; that it took too long does.
 		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			c.discovery.doubt(call.To)
 		}

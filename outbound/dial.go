@@ -110,6 +110,8 @@ func (d *dialer) lookup(ctx context.Context, host string, port uint16) ([]netip.
 	return list[:min(len(list), maxAddresses)], nil
 }
 
+// byTurns mixes two lists: where one family of addresses leads nowhere, that costs a head start or two, not one for each
+// of its addresses.
 func byTurns(a, b []netip.AddrPort) []netip.AddrPort {
 	list := make([]netip.AddrPort, 0, len(a)+len(b))
 	for i := range max(len(a), len(b)) {

@@ -91,6 +91,7 @@ func (d *discovery) route(ctx context.Context, name matrix.ServerName) (*Route, 
 		return r, nil
 	}
 	if r, ok, err := literalRoute(name); ok {
+		// Nothing needs looking up, but the next request finds it as any other, without taking the name to pieces.
 		if err == nil {
 			d.routes.put(string(name), r, d.now().Add(routeLife))
 		}
