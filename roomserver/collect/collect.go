@@ -8,8 +8,8 @@
 //   - The second comes from the other side. It reads the tables themselves, and takes a note back if any row names the node
 //     as a root, or any node of the room that is not noted names it.
 //
-// Between the second look and the deletion the room goes on. Its owner watches what its steps name, and ends the look if that
-// is a noted node; and it refuses a step that names a deleted one, which nothing in memory should be able to come to.
+// Between the second look and the deletion the room goes on. Its owner watches what its steps name, and ends the look if
+// that is a noted node; and it refuses a step that names a deleted one, which nothing in memory should be able to come to.
 //
 // Only rooms about which there is a doubt are looked at (rooms.Doubt), and of these only nodes made since. A look works in
 // slices, between which it rests longer than it has worked, and takes some 30 MB at most, however many nodes there are.

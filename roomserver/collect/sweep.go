@@ -71,8 +71,8 @@ func (l *look) sweepSome(ctx context.Context, noted *nodeSet) (kept, deleted int
 	return len(needed), deleted, nil
 }
 
-// markRoots marks the noted nodes that a row names as a root, of whatever room. The numbers of all events of a room are above
-// the room's own.
+// markRoots marks the noted nodes that a row names as a root, of whatever room. The numbers of all events of a room are
+// above the room's own.
 func (l *look) markRoots(ctx context.Context, noted *nodeSet) error {
 	mark := func(roots []statetree.NodeID, err error) error {
 		if err != nil {
@@ -92,8 +92,8 @@ func (l *look) markRoots(ctx context.Context, noted *nodeSet) error {
 	return mark(rooms.NamedElsewhere(ctx, l.DB, noted.lowest(), noted.highest()))
 }
 
-// markNamed marks the noted nodes that a node of the room names which is not noted, or is marked itself. It goes from the last
-// node to the first, so that who names a node comes before it.
+// markNamed marks the noted nodes that a node of the room names which is not noted, or is marked itself. It goes from the
+// last node to the first, so that who names a node comes before it.
 func (l *look) markNamed(ctx context.Context, noted *nodeSet) error {
 	take := func(id statetree.NodeID, data []byte) error {
 		if in, marked := noted.has(id); in && !marked {

@@ -123,8 +123,8 @@ const (
 	waitAgain      = 5 * time.Second
 )
 
-// PartialSince returns the joins of the rooms that are partial, or were at some time after a position. It costs nothing where
-// there are none.
+// PartialSince returns the joins of the rooms that are partial, or were at some time after a position. It costs nothing
+// where there are none.
 func (r *Rooms) PartialSince(ctx context.Context, at storage.Position) ([]rooms.PartialJoin, error) {
 	none, changes := r.partials.noneSince(at)
 	if none {
@@ -193,8 +193,8 @@ func (r *Rooms) MayBeIn(ctx context.Context, room rooms.Room, server matrix.Serv
 	return in, err
 }
 
-// MayBeJoined says whether a user is in a room: for certain, or, of one whom nobody knows here yet, whether its server was in
-// the room when this server came in.
+// MayBeJoined says whether a user is in a room: for certain, or, of one whom nobody knows here yet, whether its server was
+// in the room when this server came in.
 func (r *Rooms) MayBeJoined(ctx context.Context, room rooms.Room, user matrix.UserID) (bool, error) {
 	m, found, err := rooms.MembershipOf(ctx, r.db, room.Num, user)
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package local does what the users of this server want of rooms: to create them, to send, to come and go, to invite, to
-// redact, to give rooms names and list them. It refuses what the rules of a room might let pass, but no user should do; who a
-// user is, and how often it may ask, has been seen to by those who call.
+// redact, to give rooms names and list them. It refuses what the rules of a room might let pass, but no user should do; who
+// a user is, and how often it may ask, has been seen to by those who call.
 //
 // Errors that a caller may see are matrix.Errors.
 package local

@@ -86,8 +86,8 @@ func NeededBy(ev *event.Event) []event.Key {
 }
 
 // MaxLooks is how often the current state is resolved within one step only to judge an event by it, and how often in vain
-// with the branches of the events of one server. Else who sends branches on which many events decide over each other, or many
-// that the room has shut out, would make each of them cost as much as all together.
+// with the branches of the events of one server. Else who sends branches on which many events decide over each other, or
+// many that the room has shut out, would make each of them cost as much as all together.
 const MaxLooks = 4
 
 // softFails judges an event that is allowed by the state before it by the current state. That is resolved for it only
@@ -114,7 +114,8 @@ func (st *Step) softFails(ctx context.Context, ev *event.Event, before statetree
 
 // failsWithBranch judges an event that is not allowed by the current state, which may be a little old, by what this becomes
 // with the branch of the event. A server of which MaxLooks events were not allowed by that either is not believed any more:
-// why stands. Those that are allowed are not counted, or who has been apart from us for long could not tell all that happened.
+// why stands. Those that are allowed are not counted, or who has been apart from us for long could not tell all that
+// happened.
 func (st *Step) failsWithBranch(ctx context.Context, ev *event.Event, branch statetree.Tree, why error) (still, err error) {
 	with, known := st.merged[branch.Root()]
 	server := ev.Sender.Server()

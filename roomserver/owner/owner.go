@@ -71,8 +71,8 @@ func (s *Owners) Do(ctx context.Context, id matrix.RoomID, work Task) error {
 	return fmt.Errorf("work for room %s: %w", id, storage.ErrChain)
 }
 
-// turn is one go at a task, on a footing if it was begun before. It returns the flight to wait for, nil if there is nothing to wait for, and
-// whether that is the task's own: a task that has nothing to store still rests on what is in flight.
+// turn is one go at a task, on a footing if it was begun before. It returns the flight to wait for, nil if there is nothing
+// to wait for, and whether that is the task's own: a task that has nothing to store still rests on what is in flight.
 func (s *Owners) turn(ctx context.Context, room rooms.Room, work Task, on *footing) (fl *flight, own bool, err error) {
 	o, err := s.acquire(room)
 	if err != nil {

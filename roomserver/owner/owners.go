@@ -39,7 +39,7 @@ type Settings struct {
 	Now        func() time.Time
 	Log        *slog.Logger
 
-	// PolicySign asks the policy server of a room for its signature of an event, as NewPolicyServers says.
+	// PolicySign asks the policy server of a room for its signature of an event, as policy.New says.
 	PolicySign func(context.Context, policy.Server, *event.Event) (*event.Event, error)
 }
 

@@ -7,9 +7,9 @@ import (
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
-// A partial room that this server has left is given up: nobody fetches its members any more. What was accepted in it is never
-// checked again, so that nothing may stand on it. Who comes back into the room brings all of its state; and whatever follows
-// an event of the time before has the state after that told by other servers, as if that event were not here.
+// A partial room that this server has left is given up: nobody fetches its members any more. What was accepted in it is
+// never checked again, so that nothing may stand on it. Who comes back into the room brings all of its state; and whatever
+// follows an event of the time before has the state after that told by other servers, as if that event were not here.
 
 // ErrMovesStill says that more of a room is on its way to the database, by which a user of this server may be in it again.
 var ErrMovesStill = errors.New("owner: the room is given up when nothing is on its way")
@@ -39,8 +39,8 @@ func (st *Step) abandonPartial() {
 	}
 }
 
-// regain gives an event the state before it that other servers have told, in the place of one that is lost. It is no more than
-// it was: one that was not shown is not news, and is not shown.
+// regain gives an event the state before it that other servers have told, in the place of one that is lost. It is no more
+// than it was: one that was not shown is not news, and is not shown.
 func (st *Step) regain(ctx context.Context, ev *rooms.Event, state StatePart) (err error) {
 	in := arrival{event: ev.Event, stored: ev, kind: ev.Kind}
 	if in.before, err = st.set(ctx, state.base, state.changes...); err != nil {

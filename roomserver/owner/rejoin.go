@@ -152,8 +152,8 @@ func (c *comeback) beginAnew(ctx context.Context, st *Step, in arrival) error {
 	return c.recount(ctx, st, in)
 }
 
-// takeOurs adds to a move those users of this server of whom the state says what is not known here: they came, and the answer
-// to that was lost, say.
+// takeOurs adds to a move those users of this server of whom the state says what is not known here: they came, and the
+// answer to that was lost, say.
 func (c *comeback) takeOurs(ctx context.Context, st *Step, move *rooms.Move) error {
 	for _, row := range c.ours {
 		user := matrix.UserID(row.Key.StateKey)

@@ -59,8 +59,8 @@ func (s *Receiver) fetchMembers(ctx context.Context, room rooms.Room, join rooms
 	return fmt.Errorf("%w: %s", ErrNoMembers, room.ID)
 }
 
-// tellMembers returns the servers that may tell the members: the one that let us in, those of which users have come since, and
-// the others that were named with the join, of which not all need be in the room.
+// tellMembers returns the servers that may tell the members: the one that let us in, those of which users have come since,
+// and the others that were named with the join, of which not all need be in the room.
 func (s *Receiver) tellMembers(ctx context.Context, join rooms.PartialJoin) (servers []matrix.ServerName, err error) {
 	since, err := rooms.JoinedServers(ctx, s.db, join.RoomNum, maxPeersRead)
 	if err != nil {
@@ -183,8 +183,8 @@ func (f *memberFetch) storeMembers(ctx context.Context) error {
 	return nil
 }
 
-// fill makes the members that are stored the members of the hole. Of two in one place the later in ids counts. It is false if
-// there are none, which is not true of any room.
+// fill makes the members that are stored the members of the hole. Of two in one place the later in ids counts. It is false
+// if there are none, which is not true of any room.
 func (f *memberFetch) fill(ctx context.Context, ids []matrix.EventID) (bool, error) {
 	rows, err := f.receiver.owners.StateRows(ctx, f.room, ids)
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 const policyPatience = 10 * time.Second
 
 // askPolicy is the station of Receive in which events that came without the signature of the room's policy server get it,
-// or are noted as unwanted. Those that it had no time for are taken out of the batch, and returned as to be sent again: it has
-// not said anything about them. The station goes by the current state as it is before them; the owner holds what is noted against the
-// state that is current then.
+// or are noted as unwanted. Those that it had no time for are taken out of the batch, and returned as to be sent again: it
+// has not said anything about them. The station goes by the current state as it is before them; the owner holds what is
+// noted against the state that is current then.
 // https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures
 func (f *fetch) askPolicy(ctx context.Context) (unasked []owner.Result, err error) {
 	p, named, inUse, err := f.receiver.owners.PolicyIn(ctx, f.room)

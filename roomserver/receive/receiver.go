@@ -39,7 +39,8 @@ type Receiver struct {
 	log    *slog.Logger
 
 	inbox inbox
-	// MemberChunk is how many members of a partial room are stored in one step of its owner. It is not changed while Run does.
+	// MemberChunk is how many members of a partial room are stored in one step of its owner. It is not changed while Run
+	// does.
 	MemberChunk int
 	// PolicyPatience is how long a policy server is waited for, for all events that came together.
 	PolicyPatience time.Duration

@@ -1,8 +1,8 @@
-// Package resident is the resident side of joins, knocks, leaves and invites: it answers the servers whose users want to come
-// into rooms that this server is in, or to leave them, and those that invite users of this server.
+// Package resident is the resident side of joins, knocks, leaves and invites: it answers the servers whose users want to
+// come into rooms that this server is in, or to leave them, and those that invite users of this server.
 //
-// The events have passed event.Parse, and carry a valid signature of their sender's server. Nothing is signed here but a join
-// that a user of this server vouches for, and an invite of a user of this server.
+// The events have passed event.Parse, and carry a valid signature of their sender's server. Nothing is signed here but a
+// join that a user of this server vouches for, and an invite of a user of this server.
 // https://spec.matrix.org/v1.19/server-server-api/#joining-rooms
 package resident
 

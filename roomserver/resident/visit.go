@@ -211,7 +211,7 @@ func entered(ctx context.Context, st *owner.Step, id matrix.EventID) (*rooms.Eve
 	return found[0], nil
 }
 
-// RefusePartial refuses other servers what this one could not answer for yet.
+// refusePartial refuses other servers what this one could not answer for yet.
 func (s *Host) refusePartial(ctx context.Context, room rooms.Room) error {
 	partial, err := s.owners.IsPartial(ctx, room)
 	if err == nil && partial {
