@@ -42,6 +42,7 @@ func (l *look) sweepSome(ctx context.Context, noted *nodeSet) (kept, deleted int
 	if err != nil {
 		return 0, 0, err
 	}
+	defer watch.Close()
 	for _, root := range held {
 		noted.mark(root)
 	}

@@ -351,7 +351,7 @@ func (s *Owners) Sweep(now time.Time) {
 			graphs -= o.graph.bytes()
 			o.graph.forget()
 		}
-		if o.flights.idle() && (o.fenced || now.Sub(o.used) >= idle) {
+		if o.flights.idle() && (o.fenced || !o.watch.isOpen() && now.Sub(o.used) >= idle) {
 			o.gone = true
 			delete(s.loaded, id)
 		}

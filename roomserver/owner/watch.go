@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/myelin-chat/myelin/event/statetree"
@@ -39,6 +40,7 @@ func (s *Owners) Unnamed(roomNum int64) bool {
 // A NodeWatch is kept by an owner while noted nodes of its room are looked at and deleted, and after that until it is
 // unloaded, or for watchAfter. Its fields are bound by the lock of the owner.
 type NodeWatch struct {
+	closed    atomic.Bool // nothing more will be deleted
 	owners    *Owners
 	room      rooms.Room
 	noted     []statetree.NodeID // ascending
@@ -84,11 +86,19 @@ func (w *NodeWatch) pass(ctx context.Context, st *Step) error {
 	return err
 }
 
+// isOpen says whether something may still be deleted. A look takes longer than a quiet room is kept, in a large database.
+func (w *NodeWatch) isOpen() bool { return w != nil && !w.closed.Load() }
+
 // over says whether a watch is not needed any more.
-func (w *NodeWatch) over(now time.Time) bool { return w != nil && now.Sub(w.used) >= watchAfter }
+func (w *NodeWatch) over(now time.Time) bool {
+	return w != nil && !w.isOpen() && now.Sub(w.used) >= watchAfter
+}
+
+// Close tells that nothing more will be deleted. Steps are watched for what was.
+func (w *NodeWatch) Close() { w.closed.Store(true) }
 
 // Watch has the owner of a room watch for noted nodes, which ascend, and returns the roots that it stands on. When it
-// returns, all that was built before is committed or has failed.
+// returns, all that was built before is committed or has failed. The owner stays loaded until the watch is closed.
 func (s *Owners) Watch(ctx context.Context, room rooms.Room, noted []statetree.NodeID) (w *NodeWatch, held []statetree.NodeID, err error) {
 	w = &NodeWatch{owners: s, room: room, noted: noted, deleted: make([]uint64, len(noted)/64+1), used: s.now()}
 	o, err := s.acquire(room)
@@ -108,6 +118,7 @@ func (s *Owners) Watch(ctx context.Context, room rooms.Room, noted []statetree.N
 	case <-last.done: // and all before it: they land in their order
 		return w, held, nil
 	case <-ctx.Done():
+		w.Close()
 		return nil, nil, ctx.Err()
 	}
 }

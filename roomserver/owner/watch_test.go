@@ -152,11 +152,25 @@ func TestWatchRefuses(t *testing.T) {
 	})
 }
 
+// However long a look takes, the owner of a quiet room stays for it.
+func TestWatchKeepsOwner(t *testing.T) {
+	onNoted(t, func(n *noteTest) {
+		n.say()
+		w := n.watch()
+		n.s.Sweep(time.Now().Add(IdleAfter))
+		n.s.Sweep(time.Now().Add(2 * watchAfter))
+		if err := w.Delete(n.Context(), n.noted); err != nil || n.left() != 0 {
+			n.Errorf("a look of two hours: got %v, and %d nodes are left", err, n.left())
+		}
+	})
+}
+
 // Only the owner that has watched all the time deletes.
 func TestWatchOfAnotherOwner(t *testing.T) {
 	onNoted(t, func(n *noteTest) {
 		n.say()
 		w := n.watch()
+		w.Close()
 		n.s.Sweep(time.Now().Add(IdleAfter))
 		if err := w.Delete(n.Context(), n.noted); !errors.Is(err, ErrDisturbed) || n.left() != len(n.noted) {
 			n.Errorf("the owner was unloaded: got %v, and %d nodes are left of %d", err, n.left(), len(n.noted))
@@ -166,6 +180,10 @@ func TestWatchOfAnotherOwner(t *testing.T) {
 		if err := first.Delete(n.Context(), n.noted); !errors.Is(err, ErrDisturbed) {
 			n.Errorf("there is another watch: got %v, want ErrDisturbed", err)
 		}
+		if second.over(time.Now().Add(watchAfter)) {
+			n.Error("a watch is over before it is closed")
+		}
+		second.Close()
 		if second.over(time.Now()) || !second.over(time.Now().Add(watchAfter)) {
 			n.Error("a watch is over after a while, and not before")
 		}
