@@ -90,6 +90,15 @@ func (l *look) markRoots(ctx context.Context, noted *nodeSet) error {
 			return err
 		}
 	}
+	for last := (rooms.MovePlace{}); ; {
+		roots, at, err := rooms.MovesAfter(ctx, l.DB, last, int(l.numbers))
+		if err := mark(roots, err); err != nil {
+			return err
+		}
+		if last = at; len(roots) < int(l.numbers) {
+			break
+		}
+	}
 	return mark(rooms.NamedElsewhere(ctx, l.DB, noted.lowest(), noted.highest()))
 }
 

@@ -140,12 +140,12 @@ func NamedIn(ctx context.Context, q storage.Querier, events Numbers, from, to st
 	return rootsOf(page), nil
 }
 
-// NamedElsewhere returns what all tables but that of events name as roots, of all rooms, between two nodes. It reads the
-// tables themselves, each at once.
+// NamedElsewhere returns what all tables but those of events and moves name as roots, of all rooms, between two nodes. These
+// have a row or a few for each room.
 func NamedElsewhere(ctx context.Context, q storage.Querier, from, to statetree.NodeID) ([]statetree.NodeID, error) {
 	var all []statetree.NodeID
 	for _, c := range rootColumns {
-		if c.table == "events" {
+		if c.table == "events" || c.table == "room_states" {
 			continue
 		}
 		roots, err := storage.Collect[statetree.NodeID](ctx, q, `
@@ -156,6 +156,29 @@ func NamedElsewhere(ctx context.Context, q storage.Querier, from, to statetree.N
 		all = append(all, roots...)
 	}
 	return all, nil
+}
+
+// A MovePlace is the place of a move in the order of their table.
+type MovePlace struct{ RoomNum, Position int64 }
+
+// MovesAfter returns what the next moves after a place name as roots, of all rooms, and the place of the last of them. There
+// are no more if there are fewer than limit.
+func MovesAfter(ctx context.Context, q storage.Querier, after MovePlace, limit int) (roots []statetree.NodeID, last MovePlace, err error) {
+	last = after
+	err = storage.Each(ctx, q, func(rows storage.Rows) error {
+		var root int64
+		if err := rows.Scan(&last.RoomNum, &last.Position, &root); err != nil {
+			return err
+		}
+		roots = append(roots, statetree.NodeID(root))
+		return nil
+	}, `
+		SELECT room_num, position, root FROM room_states WHERE (room_num, position) > ($1, $2)
+		ORDER BY room_num, position LIMIT $3`, after.RoomNum, after.Position, int64(limit))
+	if err != nil {
+		err = fmt.Errorf("read the roots of moves: %w", err)
+	}
+	return roots, last, err
 }
 
 // NodesIn calls yield with the nodes of a room with such numbers, highest first.

@@ -114,6 +114,8 @@ func TestRoots(t *testing.T) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
+		moves := w.moves(1)
+		elsewhere = append(elsewhere, moves...)
 		if got := sorted(append(events, elsewhere...)); !slices.Equal(got, sorted(want)) {
 			w.t.Errorf("by the tables: got %v, want %v", got, sorted(want))
 		}
@@ -123,8 +125,44 @@ func TestRoots(t *testing.T) {
 				w.t.Fatal(err)
 			}
 			elsewhere, err := NamedElsewhere(ctx, w.db, only, only)
-			if err != nil || !slices.Contains(append(events, elsewhere...), only) {
+			if err != nil || !slices.Contains(append(events, elsewhere...), only) && !slices.Contains(moves, only) {
 				w.t.Errorf("root %d alone: got %v and %v, %v", only, events, elsewhere, err)
+			}
+		}
+	})
+}
+
+// moves are the roots of the moves of all rooms, read so many at a time.
+func (w *world) moves(limit int) (all []statetree.NodeID) {
+	w.t.Helper()
+	for at := (MovePlace{}); ; {
+		roots, last, err := MovesAfter(ctx, w.db, at, limit)
+		if err != nil || len(roots) > limit {
+			w.t.Fatalf("moves after %v: got %d, %v, want %d at most", at, len(roots), err, limit)
+		}
+		if all, at = append(all, roots...), last; len(roots) < limit {
+			return all
+		}
+	}
+}
+
+// The moves of all rooms are read in slices that begin in the middle of a room.
+func TestMovesInSlices(t *testing.T) {
+	each(t, func(w *world) {
+		var want []statetree.NodeID
+		for i := range 3 {
+			room := w.room(fmt.Sprint(i))
+			a := Append{Room: room, NewRoom: true}
+			for n := range 3 {
+				ev := w.event(room, fmt.Sprint(i, n))
+				ev.Kind, ev.StateMoved, ev.StateAfter = Live, true, statetree.NodeID(w.db.NextNumber())
+				a.Events, want = append(a.Events, ev), append(want, ev.StateAfter)
+			}
+			w.commit(a)
+		}
+		for limit := 1; limit <= 10; limit++ {
+			if got := w.moves(limit); !slices.Equal(sorted(got), sorted(want)) || len(got) != len(want) {
+				w.t.Errorf("%d at a time: got %v, want %v", limit, got, want)
 			}
 		}
 	})
