@@ -3,6 +3,8 @@ package owner
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -65,6 +67,20 @@ func (st *Step) regain(ctx context.Context, ev *rooms.Event, state StatePart) (e
 	if st.graph != nil {
 		st.graph.forget() // who authorises whom may be another
 	}
-	_, err = st.storeAgain(ctx, ev, in)
-	return err
+	hole, err := st.owners.cache.Trees.HoleOf(ctx, st.place(ev).with)
+	if err != nil {
+		return fmt.Errorf("look which members of %s are lost: %w", st.room.ID, err)
+	}
+	now, err := st.storeAgain(ctx, ev, in)
+	if err != nil {
+		return err
+	}
+	st.tip.extremities = slices.Clone(st.tip.extremities)
+	for i, tip := range st.tip.extremities {
+		if tip.Num == now.Num {
+			st.tip.extremities[i] = now
+		}
+	}
+	st.doubt = &rooms.Doubt{RoomNum: st.room.Num, First: int64(hole)}
+	return nil
 }

@@ -50,6 +50,7 @@ type Step struct {
 	aliases   []rooms.Alias       // made with it
 	begins    *rooms.PartialJoin  // the room is partial from now on
 	whole     *rooms.EndOfPartial // or no longer
+	doubt     *rooms.Doubt        // whether nodes are needed that events have had until now; nil if there is none
 	named     *rooms.Doubt        // about nodes that the step names; nil if there was none
 	relist    bool                // the directory entry is out of date
 	directory *rooms.Published

@@ -191,6 +191,9 @@ func (st *Step) stateWith(ctx context.Context, added *rooms.NewEvent, in arrival
 	if !added.Accepted || in.unknown {
 		return in.before, nil
 	}
+	if had := in.stored; had != nil && !had.StateUnknown && had.Kind != rooms.Rejected && had.StateBefore == in.before.Root() {
+		return st.place(had).with, nil // another of the same would leave this one of no use
+	}
 	return st.set(ctx, in.before, st.change(added.Event))
 }
 
@@ -219,7 +222,7 @@ func (st *Step) write(generation int64) storage.Write {
 	a := rooms.Append{
 		Room: st.room, NewRoom: st.created, Generation: generation,
 		Events: st.events, Asides: st.asides, Nodes: st.nodes, Directory: st.directory, Aliases: st.aliases,
-		Partial: st.begins, Whole: st.whole, Named: st.named,
+		Partial: st.begins, Whole: st.whole, Doubt: st.doubt, Named: st.named,
 	}
 	isNews := func(ev rooms.NewEvent) bool { return ev.Kind == rooms.Live && !ev.Again }
 	if slices.ContainsFunc(st.events, isNews) || st.whole != nil && st.whole.Move != nil {

@@ -24,7 +24,7 @@ type Append struct {
 	Aliases    []Alias       // made with the room
 	Partial    *PartialJoin  // that begins with the events
 	Whole      *EndOfPartial // after the events; a Head then stands at the position of its Move
-	Doubt      *Doubt        // about the Nodes: nothing names them yet
+	Doubt      *Doubt        // about the Nodes, which nothing names yet, or about nodes that the Events have had until now
 	Named      *Doubt        // about nodes that something names now; it stays if the room is partial from now on
 }
 
