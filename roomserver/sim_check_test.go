@@ -54,6 +54,7 @@ func (sim *simulation) check() {
 		sim.checkAgreement(id, t)
 	}
 	for _, h := range sim.hosts {
+		h.checkCollected()
 		h.look()
 		h.checkAcked(truths)
 		h.checkRest()

@@ -52,6 +52,8 @@ type simulation struct {
 	left    int               // actions
 	said    int
 
+	collects simCollects
+
 	parsed  map[string]*event.Event
 	crafted map[matrix.EventID]*event.Event // what liars have made
 	names   map[matrix.EventID]string
@@ -252,6 +254,7 @@ func (sim *simulation) happen() {
 	h := pick(sim, sim.hosts)
 	h.nowMS += sim.rand.Int64N(20)
 	sim.completeSome(h)
+	sim.collectSome(h)
 	switch n := sim.rand.IntN(1000); {
 	case n < 120:
 		sim.left--

@@ -31,11 +31,12 @@ import (
 // Wait is how long the notes on a room stand before its nodes are looked at again and deleted.
 const Wait = time.Hour
 
-// Settings are the parts of a Collector. All are required.
+// Settings are the parts of a Collector. All but Rest are required.
 type Settings struct {
 	DB     *storage.DB
 	Owners *owner.Owners
 	Now    func() time.Time
+	Rest   func(context.Context, time.Duration) // returns after a time, or when the context ends; nil: by a timer
 	Log    *slog.Logger
 }
 
@@ -58,6 +59,9 @@ const maxRest = time.Second
 
 // New returns a Collector.
 func New(s Settings) *Collector {
+	if s.Rest == nil {
+		s.Rest = wait
+	}
 	return &Collector{s, limits{nodes: 1 << 20, seen: 1 << 18, numbers: 8192, writes: 1000}}
 }
 
@@ -131,15 +135,19 @@ type look struct {
 
 // rest lets others work, three times as long as the last slice took.
 func (l *look) rest(ctx context.Context) error {
-	timer := time.NewTimer(min(3*l.Now().Sub(l.began), maxRest))
+	l.Rest(ctx, min(3*l.Now().Sub(l.began), maxRest))
+	l.began = l.Now()
+	return ctx.Err()
+}
+
+// wait returns after a time, or when the context ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
 	case <-timer.C:
 	}
-	l.began = l.Now()
-	return nil
 }
 
 // commit stores a slice.
