@@ -17,6 +17,8 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/matrix/signing"
 	"github.com/myelin-chat/myelin/roomserver/collect"
@@ -27,7 +29,6 @@ import (
 	"github.com/myelin-chat/myelin/roomserver/receive"
 	"github.com/myelin-chat/myelin/roomserver/resident"
 	"github.com/myelin-chat/myelin/storage"
-	"golang.org/x/sync/errgroup"
 )
 
 // Settings are the parts a Server is made of. All but Remote are required.

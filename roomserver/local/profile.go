@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"maps"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/member"
 	"github.com/myelin-chat/myelin/roomserver/owner"
 	"github.com/myelin-chat/myelin/storage/rooms"
-	"golang.org/x/sync/errgroup"
 )
 
 // roomsAtOnce is how many rooms of one user are changed at the same time.

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/myelin-chat/myelin/event"
-	"github.com/myelin-chat/myelin/event/auth"
 	"github.com/myelin-chat/myelin/event/statetree"
 	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/roomserver/committed"
@@ -298,20 +297,11 @@ func (s *Owners) storeTree(ctx context.Context, room rooms.Room, base statetree.
 func (a *Adoption) tip(tree statetree.Tree, accepted []*rooms.Event) *tip {
 	t := &tip{state: tree}
 	for _, ev := range accepted {
-		switch ev.StateID() {
-		case event.CreateKey:
-			t.create = ev
-		case event.PowerLevelsKey:
-			t.power = ev
-		case event.JoinRulesKey:
-			t.joinRules = ev
-		}
+		t.keep(ev)
 		if ev.Type == event.TypeMember {
 			t.count("", ev.Membership())
 		}
 	}
-	levels := auth.Levels(a.Version, t.create.Plain(), t.power.Plain())
-	t.levels = &levels
 	return t
 }
 
