@@ -154,6 +154,9 @@ func (s *Owners) acquire(room rooms.Room) (*owner, error) {
 		}
 		o.mu.Lock()
 		if !o.gone {
+			if o.tip == nil {
+				o.room = room // it may have been begun anew, under another version
+			}
 			o.used = s.now()
 			return o, nil
 		}

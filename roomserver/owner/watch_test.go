@@ -205,3 +205,24 @@ func TestWatchAwaitsFlights(t *testing.T) {
 		}
 	})
 }
+
+// Who was asked to watch a room that is not taken up yet does not hold it to the version that it was said to have then.
+func TestWatchBeforeAnotherVersion(t *testing.T) {
+	onNoted(t, func(n *noteTest) {
+		n.s.Sweep(time.Now().Add(IdleAfter))
+		said := n.room
+		said.Version, _ = event.VersionOf("1")
+		if _, _, err := n.s.Watch(n.Context(), said, n.noted); err != nil {
+			n.Fatal(err)
+		}
+		n.say()
+		o, err := n.s.acquire(n.room)
+		if err != nil {
+			n.Fatal(err)
+		}
+		defer o.release()
+		if o.room.Version != n.room.Version {
+			n.Errorf("got version %s, want %s", o.room.Version.ID, n.room.Version.ID)
+		}
+	})
+}
