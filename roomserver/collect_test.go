@@ -164,7 +164,7 @@ func TestCollect(t *testing.T) {
 		if got := w.states(); !maps.Equal(got, states) {
 			t.Error("the states are not what they were")
 		}
-		doubted, err := rooms.DoubtedRooms(t.Context(), w.db)
+		doubted, err := rooms.DoubtedRooms(t.Context(), w.db, 0, 100)
 		if err != nil || slices.ContainsFunc(doubted, func(d rooms.Doubted) bool { return d.RoomNum == w.room.Num }) {
 			t.Errorf("doubts are left: %v, %v", doubted, err)
 		}

@@ -87,16 +87,19 @@ func (c *Collector) Run(ctx context.Context) error {
 // Look looks once at each room about which there are doubts. Of one that was not looked at it notes the nodes that nothing
 // needs, of one that was it deletes them if it is time to. A room that fails does not keep the others from their look.
 func (c *Collector) Look(ctx context.Context) error {
-	doubted, err := rooms.DoubtedRooms(ctx, c.DB)
-	if err != nil {
-		return fmt.Errorf("find rooms with state nodes in doubt: %w", err)
-	}
-	for _, d := range doubted {
-		if err := c.lookAt(ctx, d); err != nil && ctx.Err() == nil {
-			c.Log.ErrorContext(ctx, "state nodes of a room cannot be collected", "room", d.RoomNum, "error", err)
+	for last := int64(0); ; {
+		next, err := rooms.DoubtedRooms(ctx, c.DB, last, 1) // as it is now: a look may take hours
+		if err != nil {
+			return fmt.Errorf("find rooms with state nodes in doubt: %w", err)
+		}
+		if len(next) == 0 {
+			return ctx.Err()
+		}
+		last = next[0].RoomNum
+		if err := c.lookAt(ctx, next[0]); err != nil && ctx.Err() == nil {
+			c.Log.ErrorContext(ctx, "state nodes of a room cannot be collected", "room", last, "error", err)
 		}
 	}
-	return ctx.Err()
 }
 
 func (c *Collector) lookAt(ctx context.Context, d rooms.Doubted) (err error) {

@@ -9,6 +9,7 @@ import (
 	"math/rand"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -343,6 +344,29 @@ func TestStopsBetweenDeletions(t *testing.T) {
 			if stops > 1000 {
 				t.Fatal("it comes to no end")
 			}
+		}
+	})
+}
+
+// A room that becomes partial while another is looked at is not looked at after it.
+func TestBecomesPartialMeanwhile(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		one, two := newWorld(t, db), newWorld(t, db)
+		for _, w := range []*world{one, two} {
+			w.grow(statetree.Tree{}, statetree.Change{Key: 5, Value: 1})
+			w.doubt(0)
+		}
+		hole := statetree.Hole(db.NextNumber())
+		var once sync.Once
+		one.collector.Now = func() time.Time {
+			once.Do(func() {
+				two.commit(rooms.Append{Room: two.room, Generation: db.NextNumber(), Partial: &rooms.PartialJoin{RoomNum: two.room.Num, Hole: hole}})
+			})
+			return one.now
+		}
+		one.look()
+		if got, want := one.doubts()+"; "+two.doubts(), "1 state_doubts, 1 state_notes; 1 state_doubts, 0 state_notes"; got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	})
 }

@@ -42,10 +42,10 @@ type Doubted struct {
 	NotedMS int64 // since then
 }
 
-// DoubtedRooms returns the rooms about which there are doubts. While a room is partial there is no use in looking into them.
+// DoubtedRooms returns the first rooms after one about which there are doubts, in the order of their numbers. While a room is partial there is no use in looking into them.
 // In one that was given up while it was, events are given other states one at a time, whenever others follow them, and
 // nobody who remembers the events is told: nothing of it is deleted.
-func DoubtedRooms(ctx context.Context, q storage.Querier) ([]Doubted, error) {
+func DoubtedRooms(ctx context.Context, q storage.Querier, after int64, limit int) ([]Doubted, error) {
 	var all []Doubted
 	err := storage.Each(ctx, q, func(rows storage.Rows) error {
 		var d Doubted
@@ -56,8 +56,8 @@ func DoubtedRooms(ctx context.Context, q storage.Querier) ([]Doubted, error) {
 		return nil
 	}, `
 		SELECT d.room_num, MIN(d.first_num), COUNT(*) = COUNT(d.noted_ms), COALESCE(MAX(d.noted_ms), 0) FROM state_doubts d
-		WHERE NOT EXISTS (SELECT hole FROM partial_joins p WHERE p.room_num = d.room_num AND (p.until IS NULL OR p.root IS NULL))
-		GROUP BY d.room_num ORDER BY d.room_num`)
+		WHERE d.room_num > $1 AND NOT EXISTS (SELECT hole FROM partial_joins p WHERE p.room_num = d.room_num AND (p.until IS NULL OR p.root IS NULL))
+		GROUP BY d.room_num ORDER BY d.room_num LIMIT $2`, after, int64(limit))
 	return all, err
 }
 

@@ -12,7 +12,7 @@ import (
 // doubts are the rooms in doubt.
 func (w *world) doubts() []Doubted {
 	w.t.Helper()
-	all, err := DoubtedRooms(ctx, w.db)
+	all, err := DoubtedRooms(ctx, w.db, 0, 100)
 	if err != nil {
 		w.t.Fatal(err)
 	}
