@@ -14,7 +14,8 @@ import (
 
 // Limits of fetching members.
 const (
-	maxFetchedRooms = 4                // at once; others wait for their turn
+	maxFetchedRooms = 4                // at once for the first time; others wait for their turn
+	maxFetchedAgain = 2                // and of those of which it has failed before
 	maxMemberTries  = 4                // servers that are asked in one go
 	membersTimeout  = 10 * time.Minute // one go
 	firstRetry      = time.Second      // doubled with each go that fails
@@ -24,13 +25,21 @@ const (
 	maxOutside      = 50          // of these users are looked at
 )
 
-// completer is a call of Run.
+// completer is a call of Run. Rooms of which the members could not be had do not keep waiting those that come: who makes many
+// of them, and lets each request for their members run out of time, holds up only those that failed like them.
 type completer struct {
-	receiver *Receiver
-	slots    chan struct{}
+	receiver     *Receiver
+	first, again chan struct{} // hold one for each room that is worked for
 
 	mu      sync.Mutex
 	running map[int64]bool // room numbers
+}
+
+func (s *Receiver) newCompleter() *completer {
+	return &completer{
+		receiver: s, running: make(map[int64]bool),
+		first: make(chan struct{}, maxFetchedRooms), again: make(chan struct{}, maxFetchedAgain),
+	}
 }
 
 // start notes that a room is worked on. It says whether it was not before.
@@ -68,12 +77,16 @@ func (c *completer) complete(ctx context.Context, roomNum int64) {
 }
 
 func (c *completer) tryOnce(ctx context.Context, roomNum int64, try int) (err error) {
+	slots := c.first
+	if try > 0 {
+		slots = c.again
+	}
 	select {
-	case c.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-c.slots }()
+	defer func() { <-slots }()
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r) // one room must not keep others partial

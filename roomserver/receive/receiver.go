@@ -58,7 +58,7 @@ func New(s Settings) *Receiver {
 func (s *Receiver) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
-	c := &completer{receiver: s, slots: make(chan struct{}, maxFetchedRooms), running: make(map[int64]bool)}
+	c := s.newCompleter()
 	tick := time.NewTicker(lookForPartials)
 	defer tick.Stop()
 	for {
