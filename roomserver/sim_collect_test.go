@@ -51,7 +51,7 @@ func (h *simHost) collect() {
 }
 
 // checkCollected has a host collect what is left, and then holds what it stores against what is needed: nothing that is
-// needed is missing, and nothing is left of rooms that are whole.
+// needed is missing, and nothing is left of rooms but those that are partial, or were when they were given up.
 func (h *simHost) checkCollected() {
 	ctx, sim := context.Background(), h.sim
 	before := h.nodesNeeded()
@@ -64,6 +64,10 @@ func (h *simHost) checkCollected() {
 	for _, id := range sim.rooms {
 		room, ok := h.room(id)
 		if !ok || h.isPartial(room) {
+			continue
+		}
+		given, err := rooms.HasHoles(ctx, h.life.db, room.Num)
+		if sim.must(err); given {
 			continue
 		}
 		stored, err := rooms.NodeNumbersIn(ctx, h.life.db, room.Num, rooms.Numbers{UpTo: h.life.db.NextNumber()})
