@@ -204,41 +204,6 @@ func TestCollectLooksWhereThereIsDoubt(t *testing.T) {
 	})
 }
 
-// In a room that was given up while it was partial, an event is given another state when one follows it. What it had before
-// can still be read: who remembers the event was not told.
-func TestCollectLeavesGivenUpRooms(t *testing.T) {
-	onPartial(t, func(t *testing.T, w *wire) {
-		w.enterPartly()
-		join := w.base
-		topic := w.topic(bobThere, "left", join)
-		name := w.set(bobThere, "m.room.name", `{"name":"right"}`, join)
-		other := w.set(bobThere, "other", `{}`, join) // by which the state before the next event is not the current one
-		both := w.say(bobThere, "both", topic, name)
-		leave := w.member("alice", "alice", "leave", topic)
-		w.must(roomserver.Accepted, topic, name, other, both, leave)
-		w.complete()
-		was := w.stored(both).StateBefore
-		back := w.join("bob", leave)
-		in := w.answer(leave)
-		in.Join = back
-		if err := w.s.Adopt(t.Context(), in); err != nil {
-			t.Fatal(err)
-		}
-		w.tellState(both, topic)
-		w.remote.know(both, nil)
-		w.must(roomserver.Accepted, w.say(bobThere, "slow", both))
-		if w.stored(both).StateBefore == was {
-			t.Fatal("the event has no other state")
-		}
-		w.collect()
-		w.restart()
-		if state, err := w.s.StateAt(w.room, was).NonMembers(t.Context()); err != nil || len(state) == 0 {
-			t.Errorf("the state that the event had: got %d events, %v", len(state), err)
-		}
-		w.base = back
-	})
-}
-
 // A join that is refused after its state was stored leaves nothing behind, and does not keep the next from being stored.
 func TestCollectGivenUpJoin(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
@@ -489,19 +454,5 @@ func TestCollectMeanwhile(t *testing.T) {
 		}
 		w.states()
 		w.audit()
-	})
-}
-
-// All row numbers of a room are above its own: the second look begins there.
-func TestNumbersOfARoom(t *testing.T) {
-	onWire(t, func(t *testing.T, w *wire) {
-		w.must(roomserver.Accepted, w.topic("alice", "new", w.base))
-		for _, table := range []string{"events.event_num", "state_nodes.node_num"} {
-			name, column, _ := strings.Cut(table, ".")
-			lowest, _, err := storage.One[int64](t.Context(), w.db, `SELECT MIN(`+column+`) FROM `+name+` WHERE room_num = $1`, w.room.Num)
-			if err != nil || lowest <= w.room.Num {
-				t.Errorf("%s: got %d, %v, not above %d", table, lowest, err, w.room.Num)
-			}
-		}
 	})
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/roomserver"
 	"github.com/myelin-chat/myelin/storage"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
@@ -40,6 +42,20 @@ func TestEveryNodeIsNeeded(t *testing.T) {
 		w.collect()
 		if left := w.storedNodes(); !slices.Equal(left, stored) {
 			t.Errorf("%d nodes are left of %d", len(left), len(stored))
+		}
+	})
+}
+
+// All row numbers of a room are above its own: the second look begins there.
+func TestNumbersOfARoom(t *testing.T) {
+	onWire(t, func(t *testing.T, w *wire) {
+		w.must(roomserver.Accepted, w.topic("alice", "new", w.base))
+		for _, table := range []string{"events.event_num", "state_nodes.node_num"} {
+			name, column, _ := strings.Cut(table, ".")
+			lowest, _, err := storage.One[int64](t.Context(), w.db, `SELECT MIN(`+column+`) FROM `+name+` WHERE room_num = $1`, w.room.Num)
+			if err != nil || lowest <= w.room.Num {
+				t.Errorf("%s: got %d, %v, not above %d", table, lowest, err, w.room.Num)
+			}
 		}
 	})
 }

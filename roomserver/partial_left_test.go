@@ -57,3 +57,38 @@ func TestPartialJoinGivenUp(t *testing.T) {
 		w.must(roomserver.Accepted, w.say(bobThere, "welcome", in.Join, slow))
 	})
 }
+
+// In a room that was given up while it was partial, an event is given another state when one follows it. What it had before
+// can still be read: who remembers the event was not told.
+func TestCollectLeavesGivenUpRooms(t *testing.T) {
+	onPartial(t, func(t *testing.T, w *wire) {
+		w.enterPartly()
+		join := w.base
+		topic := w.topic(bobThere, "left", join)
+		name := w.set(bobThere, "m.room.name", `{"name":"right"}`, join)
+		other := w.set(bobThere, "other", `{}`, join) // by which the state before the next event is not the current one
+		both := w.say(bobThere, "both", topic, name)
+		leave := w.member("alice", "alice", "leave", topic)
+		w.must(roomserver.Accepted, topic, name, other, both, leave)
+		w.complete()
+		was := w.stored(both).StateBefore
+		back := w.join("bob", leave)
+		in := w.answer(leave)
+		in.Join = back
+		if err := w.s.Adopt(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		w.tellState(both, topic)
+		w.remote.know(both, nil)
+		w.must(roomserver.Accepted, w.say(bobThere, "slow", both))
+		if w.stored(both).StateBefore == was {
+			t.Fatal("the event has no other state")
+		}
+		w.collect()
+		w.restart()
+		if state, err := w.s.StateAt(w.room, was).NonMembers(t.Context()); err != nil || len(state) == 0 {
+			t.Errorf("the state that the event had: got %d events, %v", len(state), err)
+		}
+		w.base = back
+	})
+}
