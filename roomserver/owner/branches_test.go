@@ -13,16 +13,20 @@ import (
 	"github.com/myelin-chat/myelin/storage/storagetest"
 )
 
-// topicAt makes a topic of alice that follows an event, as if it came from elsewhere.
-func topicAt(t *testing.T, s *Owners, room rooms.Room, text string, prev *rooms.Event) *event.Event {
+// topicAt makes a topic of alice that follows events, as if it came from elsewhere.
+func topicAt(t *testing.T, s *Owners, room rooms.Room, text string, prevs ...*rooms.Event) *event.Event {
 	t.Helper()
+	var follows []placed
+	for _, prev := range prevs {
+		follows = append(follows, storedPlaced(prev))
+	}
 	ctx, key := context.Background(), ""
 	var ev *event.Event
 	err := s.Do(ctx, room.ID, func(ctx context.Context, st *Step) error {
 		d := Draft{Type: event.TypeTopic, StateKey: &key, Sender: someone("alice").User, Content: fmt.Appendf(nil, `{"topic":%q}`, text)}
 		known, err := st.authState(ctx, st.tip.state, d)
 		if err == nil {
-			ev, err = st.build(d, []placed{storedPlaced(prev)}, known)
+			ev, err = st.build(d, follows, known)
 		}
 		return err
 	})
@@ -89,6 +93,57 @@ func TestFailedBranch(t *testing.T) {
 		}
 		if got := take(t, s, room, lost); got.Outcome != Accepted {
 			t.Errorf("again: got %+v", got)
+		}
+	})
+}
+
+// A step that has resolved enough leaves the other events to the next, which come to the same.
+func TestMuchToResolve(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		s := testServer(t, db)
+		s.stepEffort = 1
+		room := testRoom(t, s)
+		ctx := context.Background()
+		head, _, err := rooms.HeadOf(ctx, db, room.Num)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := s.Current(ctx, room.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		create, err := state.Event(ctx, event.Key{Type: event.TypeCreate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, err := s.Events(ctx, room, head.Extremities)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var events []*event.Event
+		for i := range 5 {
+			// All of the state but the creation of the room is in conflict.
+			events = append(events, topicAt(t, s, room, fmt.Sprint("branch ", i), create, last[0]))
+		}
+		steps := 0
+		for rest := events; len(rest) > 0; steps++ {
+			var results []Result
+			err := s.Do(ctx, room.ID, func(ctx context.Context, st *Step) (err error) {
+				results, err = st.ReceiveAll(ctx, rest)
+				return err
+			})
+			if err != nil || len(results) == 0 {
+				t.Fatalf("receive: got %v, %v", results, err)
+			}
+			for i, got := range results {
+				if got.Event != rest[i].ID || got.Outcome != Accepted {
+					t.Errorf("got %+v, want %s accepted", got, rest[i].ID)
+				}
+			}
+			rest = rest[len(results):]
+		}
+		if steps != len(events) {
+			t.Errorf("got %d steps for %d events, want one for each", steps, len(events))
 		}
 	})
 }

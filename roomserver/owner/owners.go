@@ -58,6 +58,7 @@ type Owners struct {
 	generations atomic.Int64 // of owners: never one twice
 	unnamed     unnamed
 	resolutions atomic.Int64
+	stepEffort  int // what a step resolves before it takes no other event
 
 	mu     sync.Mutex
 	loaded map[matrix.RoomID]*owner
@@ -68,8 +69,9 @@ func New(s Settings) *Owners {
 	o := &Owners{
 		db: s.DB, name: s.ServerName, key: s.Key, now: s.Now, log: s.Log,
 		cache: committed.NewCache(s.DB), partials: committed.NewPartials(),
-		policies: policy.New(s.ServerName, s.Now, s.PolicySign),
-		loaded:   make(map[matrix.RoomID]*owner),
+		policies:   policy.New(s.ServerName, s.Now, s.PolicySign),
+		stepEffort: maxStepEffort,
+		loaded:     make(map[matrix.RoomID]*owner),
 	}
 	o.Rooms = committed.NewRooms(o.cache, o.partials, s.ServerName, o.committedRoot)
 	return o

@@ -33,6 +33,7 @@ func (st *Step) resolve(ctx context.Context, states []statetree.Tree) (statetree
 	if err != nil {
 		return statetree.Tree{}, nil, err
 	}
+	st.effort += res.Conflicts + res.Replayed
 	tree, nodes, err := st.owners.cache.Trees.Set(ctx, res.Base, res.Changes)
 	if err != nil {
 		err = fmt.Errorf("merge states of %s: %w", st.room.ID, err)

@@ -29,6 +29,7 @@ type Step struct {
 	redacted []*rooms.Event                      // the new forms
 	graph    *authGraph                          // nil if the room is new
 	branches branches                            // the current state is not resolved yet
+	effort   int                                 // places and events that were looked at to resolve states
 	looks    int                                 // times it was resolved to judge an event by it
 	merged   map[statetree.NodeID]statetree.Tree // with a branch, by its root: of the room as it stands now
 	vain     map[matrix.ServerName]int           // events of a server that were not allowed by that either

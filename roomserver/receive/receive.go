@@ -70,7 +70,7 @@ func (s *Receiver) Receive(ctx context.Context, origin matrix.ServerName, id mat
 	return r.list()
 }
 
-// receiveSome lets the owner take some events. If one makes the step fail, each is tried alone.
+// receiveSome lets the owner take some events, in one step or more. If one makes a step fail, each is tried alone.
 func (s *Receiver) receiveSome(ctx context.Context, f *fetch, events []*event.Event, r *reception) {
 	var results []owner.Result
 	err := s.owners.DoWith(ctx, f.Hints, func(ctx context.Context, st *owner.Step) (err error) {
@@ -80,6 +80,9 @@ func (s *Receiver) receiveSome(ctx context.Context, f *fetch, events []*event.Ev
 	switch {
 	case err == nil:
 		r.note(results...)
+		if rest := events[len(results):]; len(rest) > 0 {
+			s.receiveSome(ctx, f, rest, r)
+		}
 	case len(events) > 1 && ctx.Err() == nil && owner.OutcomeOf(err) == owner.Failed && !owner.IsFenced(err):
 		for i := range events {
 			s.receiveSome(ctx, f, events[i:i+1], r)
