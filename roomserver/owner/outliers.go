@@ -76,7 +76,11 @@ func (s *Owners) StatePart(ctx context.Context, room rooms.Room, ids []matrix.Ev
 		return StatePart{}, err
 	}
 	part := StatePart{base: current.Tree(), lacks: len(ids) - len(rows)}
-	if hole, err := s.cache.Trees.HoleOf(ctx, current.Tree()); err != nil || hole != 0 {
+	hole, err := s.cache.Trees.HoleOf(ctx, current.Tree())
+	if err != nil {
+		return part, err
+	}
+	if gone, err := s.isGone(ctx, room); hole != 0 || gone || err != nil {
 		part.base = statetree.Tree{}
 		for key, now := range want {
 			part.changes = append(part.changes, statetree.Change{Key: key, Value: now})

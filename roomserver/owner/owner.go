@@ -284,7 +284,7 @@ func (s *Owners) loadTip(ctx context.Context, room rooms.Room) (*tip, error) {
 	if t.partial, err = s.loadPartial(ctx, room); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
 	}
-	if t.holes, t.gone, err = s.findHoles(ctx, room, t.state); err != nil {
+	if t.holes, t.gone, err = s.findHoles(ctx, room); err != nil {
 		return nil, fmt.Errorf("load room %s: %w", room.ID, err)
 	}
 	if t.gaps, err = rooms.HasGaps(ctx, s.db, room.Num); err != nil {

@@ -43,13 +43,26 @@ func (st *Step) unlessGone(err error) error {
 	return err
 }
 
-// findHoles says whether some states of a room lack members for good, and whether a state is one of them.
-func (s *Owners) findHoles(ctx context.Context, room rooms.Room, state statetree.Tree) (some, is bool, err error) {
+// findHoles says whether some states of a room lack members for good, and whether nobody of this server has come back since.
+func (s *Owners) findHoles(ctx context.Context, room rooms.Room) (some, gone bool, err error) {
 	if some, err = rooms.HasHoles(ctx, s.db, room.Num); err != nil || !some {
 		return false, false, err
 	}
-	hole, err := s.cache.Trees.HoleOf(ctx, state)
-	return true, hole != 0, err
+	present, err := rooms.JoinedOf(ctx, s.db, room.Num, s.name, 1)
+	return true, len(present) == 0, err
+}
+
+// isGone says whether a room was given up, and nobody has come back.
+func (s *Owners) isGone(ctx context.Context, room rooms.Room) (bool, error) {
+	flights := s.flightsOf(room)
+	flights.mu.Lock()
+	t := flights.committed
+	flights.mu.Unlock()
+	if t != nil {
+		return t.gone, nil
+	}
+	_, gone, err := s.findHoles(ctx, room)
+	return gone, err
 }
 
 // isLost says whether the state after an event lacks members for good.

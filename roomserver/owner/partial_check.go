@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/event/auth"
 	"github.com/myelin-chat/myelin/event/statetree"
+	"github.com/myelin-chat/myelin/matrix"
 	"github.com/myelin-chat/myelin/storage/rooms"
 )
 
@@ -46,6 +48,8 @@ func (st *Step) makeWhole(ctx context.Context, join rooms.PartialJoin) error {
 	st.uncommittedByID()
 	begin := st.place(events[0])
 	st.tip.partial, st.tip.extremities, st.tip.depth = nil, []placed{begin}, begin.Depth
+	st.followed = make(map[matrix.EventID]bool)
+	st.follow(begin)
 	if err := st.standOn(ctx, begin.with); err != nil {
 		return err
 	}
@@ -192,6 +196,10 @@ func (st *Step) advance(ctx context.Context, now placed, before statetree.Tree) 
 	if now.Kind != rooms.Live {
 		return nil
 	}
+	st.follow(now)
+	if st.followed[now.ID] {
+		return st.passBy(ctx, now)
+	}
 	inRow := before.Root() == st.tip.state.Root() && st.tip.isCoveredBy(now.PrevEvents)
 	st.tip.replaceExtremities(now)
 	if inRow && !now.IsState() {
@@ -209,6 +217,28 @@ func (st *Step) advance(ctx context.Context, now placed, before statetree.Tree) 
 	return st.standOn(ctx, next)
 }
 
+// follow notes what an event of the timeline follows.
+func (st *Step) follow(ev placed) {
+	for _, id := range ev.PrevEvents {
+		st.followed[id] = true
+	}
+}
+
+// passBy takes away those of the forward extremities that a late event follows. One that the join follows itself, say, came
+// after it.
+func (st *Step) passBy(ctx context.Context, late placed) error {
+	if err := st.dropFollowed(ctx, late); err != nil || !st.branches.open {
+		return err
+	}
+	st.branches = branches{}
+	resolved, nodes, err := st.resolve(ctx, st.tip.states())
+	if err != nil {
+		return err
+	}
+	st.nodes = append(st.nodes, nodes...)
+	return st.standOn(ctx, resolved)
+}
+
 // tellWhole ends the partial time with how the current state differs from the one before.
 func (st *Step) tellWhole(ctx context.Context, was tip) error {
 	p := was.partial
@@ -216,17 +246,62 @@ func (st *Step) tellWhole(ctx context.Context, was tip) error {
 	if err := st.takeEffects(ctx, was.state, st.tip.state, &move.Members); err != nil {
 		return err
 	}
+	var moved []matrix.UserID
 	st.tip.joined, st.tip.invited = p.Joined, p.Invited
 	err := st.eachChange(ctx, statetree.At(p.Members), st.tip.state, func(before, now *rooms.Event) {
 		if now != nil && now.Type == event.TypeMember || now == nil && before.Type == event.TypeMember {
 			st.tip.count(membership(before), membership(now))
+			moved = append(moved, cmp.Or(now, before).Target())
 		}
 	})
 	if err != nil {
 		return err
 	}
+	since, err := rooms.UsersMoved(ctx, st.owners.db, st.room.Num)
+	if err != nil {
+		return fmt.Errorf("find who moved in %s: %w", st.room.ID, err)
+	}
+	if err := st.tellMoved(ctx, append(moved, since...), move); err != nil {
+		return err
+	}
 	st.whole = &rooms.EndOfPartial{Hole: p.Hole, Move: move}
 	return st.tellOurs(ctx, move)
+}
+
+// tellMoved adds to a move those of some users of whom the table of members has something else than the state. When a room
+// becomes whole, they are all who moved since the join, by either: while members were unknown, a state of which one was unknown came after one of which they were
+// not, and the other way round, and by that nobody moved.
+func (st *Step) tellMoved(ctx context.Context, moved []matrix.UserID, move *rooms.Move) error {
+	slices.Sort(moved)
+	joined, invited := st.tip.joined, st.tip.invited
+	for _, user := range slices.Compact(moved) {
+		if slices.ContainsFunc(move.Members, func(m rooms.Membership) bool { return m.User == user }) {
+			continue
+		}
+		m, found, err := rooms.MembershipOf(ctx, st.owners.db, st.room.Num, user)
+		if err != nil {
+			return fmt.Errorf("find the membership of %s in %s: %w", user, st.room.ID, err)
+		}
+		is, now, err := st.Member(ctx, user)
+		if err != nil {
+			return err
+		}
+		if now == nil && (!found || m.Membership == event.Leave) || now != nil && now.Num == m.EventNum && is == m.Membership {
+			continue
+		}
+		before, err := st.eventsOf(ctx, []int64{m.EventNum})
+		if err != nil {
+			return err
+		}
+		if now == nil && before[0].Kind == rooms.Aside {
+			continue // of which the room knows nothing
+		}
+		if err := st.takeEffect(ctx, before[0], now, &move.Members); err != nil {
+			return err
+		}
+	}
+	st.tip.joined, st.tip.invited = joined, invited // which have been counted
+	return nil
 }
 
 // tellOurs adds to a move the users of this server of whom it turns out that they are in the room: the answer to their own

@@ -36,7 +36,8 @@ type comeback struct {
 	join    *event.Event
 	state   StatePart        // before it
 	members *census          // of the state, if it had to be imported; else nil
-	ours    []rooms.StateRow // then those of them who are users of this server
+	ours    []rooms.StateRow // then those of them who are users of this server,
+	known   []matrix.UserID  // and who was known before
 }
 
 // census counts members.
@@ -62,7 +63,15 @@ func (c *comeback) importAll(ctx context.Context, s *Owners, state []*event.Even
 	if err != nil {
 		return err
 	}
+	before, err := rooms.MembersOf(ctx, s.db, c.room.Num)
+	if err != nil {
+		return fmt.Errorf("find who is known in %s: %w", c.room.ID, err)
+	}
+	for _, m := range before {
+		c.known = append(c.known, m.User)
+	}
 	var members []rooms.Membership
+	now := s.db.Position() // who is not in the room when it is whole is found by it
 	c.members = new(census)
 	for _, ev := range state {
 		row := rows[ev.ID]
@@ -75,7 +84,7 @@ func (c *comeback) importAll(ctx context.Context, s *Owners, state []*event.Even
 			continue
 		}
 		members = append(members, rooms.Membership{
-			RoomNum: c.room.Num, Room: c.room.ID, User: ev.Target(), Membership: ev.Membership(), EventNum: row.Num,
+			RoomNum: c.room.Num, Room: c.room.ID, User: ev.Target(), Membership: ev.Membership(), EventNum: row.Num, Position: now,
 		})
 	}
 	for some := range slices.Chunk(members, MaxRows) {
@@ -119,7 +128,7 @@ func (c *comeback) resume(ctx context.Context, st *Step) error {
 		return c.beginAnew(ctx, st, in)
 	}
 	if len(present) == 0 && !in.late {
-		st.tip.extremities = nil
+		st.tip.extremities, st.tip.gone = nil, false
 	}
 	if _, err = st.store(ctx, in); err != nil || c.members == nil {
 		return err
@@ -141,6 +150,10 @@ func (c *comeback) beginAnew(ctx context.Context, st *Step, in arrival) error {
 	if err := c.takeOurs(ctx, st, move); err != nil {
 		return err
 	}
+	if err := st.tellMoved(ctx, c.known, move); err != nil {
+		return err
+	}
+	move.Members = slices.DeleteFunc(move.Members, func(m rooms.Membership) bool { return m.User == c.join.Target() }) // the join tells
 	st.tip.extremities, st.tip.gone, in.late = nil, false, false
 	if _, err := st.store(ctx, in); err != nil {
 		return err

@@ -47,13 +47,14 @@ type Step struct {
 
 	byID map[matrix.EventID]*rooms.Event // those not committed yet; nil until they are looked up
 
-	created   bool                // the room is new
-	aliases   []rooms.Alias       // made with it
-	begins    *rooms.PartialJoin  // the room is partial from now on
-	whole     *rooms.EndOfPartial // or no longer
-	doubt     *rooms.Doubt        // whether nodes are needed that events have had until now; nil if there is none
-	named     *rooms.Doubt        // about nodes that the step names; nil if there was none
-	relist    bool                // the directory entry is out of date
+	created   bool                    // the room is new
+	aliases   []rooms.Alias           // made with it
+	begins    *rooms.PartialJoin      // the room is partial from now on
+	whole     *rooms.EndOfPartial     // or no longer:
+	followed  map[matrix.EventID]bool // then, what events that were checked again follow
+	doubt     *rooms.Doubt            // whether nodes are needed that events have had until now; nil if there is none
+	named     *rooms.Doubt            // about nodes that the step names; nil if there was none
+	relist    bool                    // the directory entry is out of date
 	directory *rooms.Published
 }
 

@@ -34,7 +34,7 @@ type tip struct {
 	pending map[matrix.EventID][]int64
 	partial *partial // nil: all members are known, or never will be
 	holes   bool     // some states of the past lack members for good
-	gone    bool     // so does the current one: the room was given up
+	gone    bool     // the room was given up then, and nobody of this server has come back
 	gaps    bool     // history is missing somewhere
 	// crowded says that there are more of them than are kept in memory.
 	crowded bool

@@ -15,6 +15,13 @@ func UsersOf(ctx context.Context, q storage.Querier, roomNum int64, server matri
 		roomNum, string(server), int64(limit))
 }
 
+// UsersMoved returns the users whose membership of a room came with news: not those of whom it was learnt with the members of
+// a join.
+func UsersMoved(ctx context.Context, q storage.Querier, roomNum int64) ([]matrix.UserID, error) {
+	return storage.Collect[matrix.UserID](ctx, q, `
+		SELECT user_id FROM memberships WHERE room_num = $1 AND position > 0`, roomNum)
+}
+
 // JoinedOf returns some of the users of a server that are joined to a room.
 func JoinedOf(ctx context.Context, q storage.Querier, roomNum int64, server matrix.ServerName, limit int) ([]matrix.UserID, error) {
 	return storage.Collect[matrix.UserID](ctx, q, `
