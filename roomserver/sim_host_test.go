@@ -302,6 +302,11 @@ func (l *simLife) end() {
 	l.dead = true
 	close(l.over)
 	l.cancel()
+	for range 10 {
+		if l.waiters() > 0 {
+			time.Sleep(time.Minute) // a message that waits for members does so whoever has gone
+		}
+	}
 	_ = l.db.Close()
 	<-l.ended
 	synctest.Wait()
@@ -355,6 +360,9 @@ func membershipIn(ev *rooms.Event) event.Membership {
 
 // joined returns the host's own users in a room.
 func (h *simHost) joined(id matrix.RoomID) (users []matrix.UserID) {
+	if h.hasGivenUp(id) {
+		return nil
+	}
 	for _, user := range h.users() {
 		if h.member(id, user) == event.Join {
 			users = append(users, user)

@@ -109,14 +109,20 @@ func (sim *simulation) lie(h *simHost, id matrix.RoomID) {
 	}
 	l := simLie{sim: sim, host: h, room: room, base: base, by: pick(sim, h.users())}
 	what := pick(sim, simLies)
+	if sim.spares(30) {
+		what, l.by = simOldMembership, h.users()[1]
+	}
 	sim.tracef("%s lies: %s", h, what.name)
 	what.tell(l)
 }
 
-var simLies = []struct {
+// A simDeceit is something that liars do.
+type simDeceit struct {
 	name string
 	tell func(simLie)
-}{
+}
+
+var simLies = []simDeceit{
 	{"fork", simLie.fork},
 	{"fork again", simLie.fork},
 	{"power", simLie.power},
@@ -134,8 +140,7 @@ var simLies = []struct {
 	{"second create", simLie.secondCreate},
 	{"banned user", simLie.evade},
 	{"twins", simLie.twins},
-	{"old membership", simLie.outOfDate},
-	{"old membership again", simLie.outOfDate},
+	simOldMembership,
 }
 
 // make makes an event behind the base, and has the liar receive it itself.

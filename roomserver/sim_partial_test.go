@@ -34,9 +34,14 @@ type simMembers struct{}
 
 // completeSome lets a host begin to fetch the members of a partial room, now and then.
 func (sim *simulation) completeSome(h *simHost) {
-	if h.life != nil && h.life.sparing && sim.spares(5) {
+	if h.life != nil && h.life.sparing && sim.spares(2) {
 		h.complete()
 	}
+}
+
+// completeAny lets a host begin to fetch the members of a partial room. It says whether one has.
+func (sim *simulation) completeAny() bool {
+	return slices.ContainsFunc(sim.hosts, (*simHost).complete)
 }
 
 // maxSimMemberTries bounds how often a host tries to have the members of one room, while all that it asks is answered: the
@@ -195,6 +200,9 @@ func (h *simHost) checkedAgain(ev *rooms.Event, had simSeen) {
 	if ev.Kind != rooms.Live && ev.Kind != rooms.SoftFailed && ev.Kind != rooms.Rejected || ev.StateUnknown {
 		h.sim.failf("%s: %s was of kind %d, and is of kind %d after it was checked again", h, h.describe(ev), had.kind, ev.Kind)
 	}
+	if ev.Kind != had.kind {
+		h.sim.tracef("%s checked %s again: %d, now %d", h, h.sim.short(ev.ID), had.kind, ev.Kind)
+	}
 	switch {
 	case ev.Kind == rooms.Live && had.kind == rooms.Live && ev.Position != had.position:
 		h.sim.failf("%s: %s was at %d, and is at %d after it was checked again", h, h.describe(ev), had.position, ev.Position)
@@ -212,11 +220,62 @@ func (h *simHost) checkWhole(room rooms.Room) bool {
 	if !lives || h.sim.sparing == nil {
 		return true
 	}
+	if h.hasGivenUp(room.ID) {
+		return false
+	}
 	lacks := h.lacksMembers(room, head.Root)
 	if lacks && len(h.joined(room.ID)) > 0 {
 		h.sim.failf("%s does not know the members of room %d", h, slices.Index(h.sim.rooms, room.ID))
 	}
 	return !lacks
+}
+
+// comers are the hosts that come into rooms first, in their order: liars before others where these do without the members, of
+// whom some then have left.
+func (sim *simulation) comers() []*simHost {
+	comers := slices.Clone(sim.hosts[1:])
+	if sim.sparing != nil {
+		slices.SortStableFunc(comers, func(a, b *simHost) int {
+			switch {
+			case a.liar == b.liar:
+				return 0
+			case a.liar:
+				return -1
+			}
+			return 1
+		})
+	}
+	return comers
+}
+
+// comeAndGo has a second user of a liar in a room for a while.
+func (sim *simulation) comeAndGo(h *simHost, room matrix.RoomID) {
+	user := h.users()[1]
+	if sim.sparing == nil || !h.liar || len(h.joined(room)) == 0 {
+		return
+	}
+	sim.join(h, room, user)
+	sim.settleDown()
+	sim.try(h, func(ctx context.Context, s *Server) (matrix.EventID, error) {
+		return "", s.Leave(ctx, requester(user), room, "")
+	}, nil)
+	sim.settleDown()
+}
+
+var simOldMembership = simDeceit{"old membership", simLie.outOfDate}
+
+// hasGivenUp says whether a host has given up a room that it had left before it knew its members, and nobody has come back. That
+// somebody is in it whom it has not heard of since makes no difference.
+func (h *simHost) hasGivenUp(id matrix.RoomID) bool {
+	room, ok := h.room(id)
+	if !ok || h.sim.sparing == nil {
+		return false
+	}
+	gone, err := rooms.HasHoles(context.Background(), h.life.db, room.Num)
+	h.sim.must(err)
+	present, err := rooms.JoinedOf(context.Background(), h.life.db, room.Num, h.name, 1)
+	h.sim.must(err)
+	return gone && len(present) == 0
 }
 
 // outOfDate cites, for something that a user does who has left or is banned, that the user is in the room: who does not know

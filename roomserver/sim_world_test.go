@@ -222,10 +222,11 @@ func (sim *simulation) settle(image []byte) {
 		sim.makeRoom(sim.hosts[0])
 	}
 	for _, room := range sim.rooms {
-		for _, h := range sim.hosts[1:] {
+		for _, h := range sim.comers() {
 			if sim.chance(75) {
 				sim.join(h, room, h.users()[0])
 				sim.settleDown()
+				sim.comeAndGo(h, room)
 			}
 		}
 	}
@@ -365,7 +366,7 @@ func (sim *simulation) drain() {
 			sim.deliver(sim.net.mail[0])
 			moved = true
 		}
-		if !moved {
+		if !moved && !(sim.closing && sim.completeAny()) {
 			return
 		}
 	}
@@ -389,9 +390,6 @@ func (c *simCall) waiting() bool { return c.serving && !c.served }
 func (sim *simulation) drainHost(h *simHost) (moved bool) {
 	if h.life.busy() {
 		h.life.flush()
-		moved = true
-	}
-	if sim.closing && h.complete() {
 		moved = true
 	}
 	if room, ok := h.mayTake(); ok {
