@@ -302,11 +302,6 @@ func (l *simLife) end() {
 	l.dead = true
 	close(l.over)
 	l.cancel()
-	for range 10 {
-		if l.waiters() > 0 {
-			time.Sleep(time.Minute) // a message that waits for members does so whoever has gone
-		}
-	}
 	_ = l.db.Close()
 	<-l.ended
 	synctest.Wait()

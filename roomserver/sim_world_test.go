@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/myelin-chat/myelin/event"
 	"github.com/myelin-chat/myelin/matrix"
@@ -405,5 +406,8 @@ func (sim *simulation) end() {
 		if h.life != nil {
 			h.life.end()
 		}
+	}
+	if sim.sparing != nil {
+		time.Sleep(time.Hour) // messages that have waited for members, on hosts that have crashed, do no longer
 	}
 }

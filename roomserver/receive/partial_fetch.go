@@ -18,8 +18,13 @@ type memberFetch struct {
 	join   rooms.PartialJoin
 	at     matrix.EventID // the state before it is asked for,
 	follow bool           // and it follows that state itself
+	strict bool           // members are not left out because what authorises them is not had
 	create *rooms.Event
 }
+
+// maxStrictTries is how often a state is passed over of which some events cannot be stored. Then it is taken without them, as
+// that of a join that tells all members is.
+const maxStrictTries = 8
 
 // memberChunk is how many members are stored in one step of the owner.
 const memberChunk = 500
@@ -31,7 +36,7 @@ func (s *Receiver) fetchMembers(ctx context.Context, room rooms.Room, join rooms
 	if err != nil {
 		return err
 	}
-	f := &memberFetch{fetch: s.newFetch(room, "", nil), join: join, at: joins[0].ID}
+	f := &memberFetch{fetch: s.newFetch(room, "", nil), join: join, at: joins[0].ID, strict: try < maxStrictTries}
 	if prev := joins[0].PrevEvents; len(prev) == 1 {
 		// All servers in the room have this one, and state_ids of a join may be refused by who has not seen it.
 		f.at, f.follow = prev[0], true
@@ -116,7 +121,15 @@ func (f *memberFetch) from(ctx context.Context, server matrix.ServerName) ([]mat
 	if err := f.fetchAuthEvents(ctx); err != nil {
 		return nil, err
 	}
-	return append(answer.State, last...), f.storeMembers(ctx)
+	if err := f.storeMembers(ctx); err != nil {
+		return nil, err
+	}
+	ids := append(answer.State, last...)
+	stored, err := f.receiver.owners.StateRows(ctx, f.room, ids)
+	if err != nil || f.strict && len(stored)+lacks < len(ids) {
+		return nil, err // what authorises some could not be had just now
+	}
+	return ids, nil
 }
 
 // fetchMissing fetches events of the state. It returns how many the server gave that were refused: their signatures cannot
