@@ -89,6 +89,26 @@ func TestPartialJoinNamesNobody(t *testing.T) {
 	})
 }
 
+// What authorises a member cannot be had just now. The room is not made whole without that member.
+func TestPartialJoinLacksAuthority(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		w := found(t, db, "11", 3)
+		was := w.after[w.base.ID][memberOf("member1")]
+		w.base = w.member("member1:elsewhere.org", "member1:elsewhere.org", "leave", w.base)
+		w.enterPartly()
+		w.remote.hidden[was.ID] = true
+		if err := w.s.CompletePartial(t.Context(), w.room.Num, 0); !errors.Is(err, roomserver.ErrNoMembers) {
+			t.Fatalf("got %v, want that nobody tells", err)
+		}
+		clear(w.remote.hidden)
+		w.complete()
+		if got := w.memberState("member1:elsewhere.org"); got != "leave" {
+			t.Errorf("who has left: got %q", got)
+		}
+		w.audit()
+	})
+}
+
 // A member event that its own auth events do not allow is none.
 func TestPartialJoinUnallowedMember(t *testing.T) {
 	onPartial(t, func(t *testing.T, w *wire) {
