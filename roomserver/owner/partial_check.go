@@ -48,7 +48,7 @@ func (st *Step) makeWhole(ctx context.Context, join rooms.PartialJoin) error {
 	st.uncommittedByID()
 	begin := st.place(events[0])
 	st.tip.partial, st.tip.extremities, st.tip.depth = nil, []placed{begin}, begin.Depth
-	st.followed = make(map[matrix.EventID]bool)
+	st.followed, st.turned = make(map[matrix.EventID]bool), make(turned)
 	st.follow(begin)
 	if err := st.standOn(ctx, begin.with); err != nil {
 		return err
@@ -72,7 +72,11 @@ func (st *Step) makeWhole(ctx context.Context, join rooms.PartialJoin) error {
 	for i := range st.events {
 		st.events[i].StateAfter = was.state.Root() // until all is told at once
 	}
-	return st.tellWhole(ctx, was)
+	if err := st.tellWhole(ctx, was); err != nil || !st.turned.any(begin.PrevEvents) {
+		return err
+	}
+	st.whole.Lacks, err = st.lacking(ctx, begin.Event.Event) // an event came late between it and what it lacks
+	return err
 }
 
 // byGraph returns events, none before one that it follows or that authorises it.
@@ -117,7 +121,12 @@ func (st *Step) checkAgain(ctx context.Context, ev *rooms.Event) error {
 	if err != nil {
 		return err
 	}
-	if same && in.kind == ev.Kind && !redacts {
+	if st.turned.any(ev.PrevEvents) || in.kind != ev.Kind && in.kind != rooms.Live {
+		if in.lacks, err = st.lacking(ctx, ev.Event); err != nil {
+			return err
+		}
+	}
+	if same && in.kind == ev.Kind && !redacts && len(in.lacks) == 0 {
 		return st.advance(ctx, had, in.before)
 	}
 	if in.kind != ev.Kind {
@@ -127,7 +136,18 @@ func (st *Step) checkAgain(ctx context.Context, ev *rooms.Event) error {
 	if err != nil {
 		return err
 	}
+	if isHidden(now.Event) && len(now.lacks) > 0 {
+		st.turned[ev.ID] = true
+	}
 	return st.advance(ctx, now, in.before)
+}
+
+// turned are the events that have gone out of the timeline, or have been out of it and follow such: what is missing before
+// them is missing before those that follow them from now on.
+type turned map[matrix.EventID]bool
+
+func (t turned) any(ids []matrix.EventID) bool {
+	return len(t) > 0 && slices.ContainsFunc(ids, func(id matrix.EventID) bool { return t[id] })
 }
 
 // judgeAgain finds the state before an event and what the event is by it.
@@ -264,7 +284,7 @@ func (st *Step) tellWhole(ctx context.Context, was tip) error {
 	if err := st.tellMoved(ctx, append(moved, since...), move); err != nil {
 		return err
 	}
-	st.whole = &rooms.EndOfPartial{Hole: p.Hole, Move: move}
+	st.whole = &rooms.EndOfPartial{Hole: p.Hole, Move: move, Join: p.Join}
 	return st.tellOurs(ctx, move)
 }
 

@@ -52,6 +52,7 @@ type Step struct {
 	begins    *rooms.PartialJoin      // the room is partial from now on
 	whole     *rooms.EndOfPartial     // or no longer:
 	followed  map[matrix.EventID]bool // then, what events that were checked again follow
+	turned    turned                  // and which of them are in no timeline any more
 	doubt     *rooms.Doubt            // whether nodes are needed that events have had until now; nil if there is none
 	named     *rooms.Doubt            // about nodes that the step names; nil if there was none
 	relist    bool                    // the directory entry is out of date

@@ -161,6 +161,9 @@ func (e *NewEvent) againRows(it *storage.Item) {
 	if e.Kind != Live {
 		it.Exec(`UPDATE events SET position = NULL, anchor = NULL WHERE event_num = $1`, e.Num)
 	}
+	for _, id := range e.Lacks {
+		it.Insert(gapsTable, e.RoomNum, string(id), e.Num)
+	}
 	e.redactionRows(it)
 }
 

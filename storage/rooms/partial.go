@@ -105,9 +105,11 @@ func (w FillHole) Rows(it *storage.Item) {
 
 // An EndOfPartial ends the time in which a room is partial.
 type EndOfPartial struct {
-	Hole statetree.Hole
-	Move *Move            // to the whole state; nil if this server has left
-	At   storage.Position // if there is no Move
+	Hole  statetree.Hole
+	Move  *Move            // to the whole state; nil if this server has left
+	At    storage.Position // if there is no Move
+	Join  int64            // number of the join that it began with
+	Lacks []matrix.EventID // what is missing before the join, besides what was
 }
 
 // rows ends it, and returns the position of the news, nil if there are none.
@@ -117,5 +119,8 @@ func (e *EndOfPartial) rows(it *storage.Item, roomNum int64) (at any) {
 	}
 	it.Exec(`UPDATE partial_joins SET until = $1 WHERE hole = $2`, at, int64(e.Hole))
 	it.Exec(`DELETE FROM partial_events WHERE room_num = $1`, roomNum)
+	for _, id := range e.Lacks {
+		it.Insert(gapsTable, roomNum, string(id), e.Join)
+	}
 	return at
 }
