@@ -289,8 +289,8 @@ func (st *Step) tellWhole(ctx context.Context, was tip) error {
 }
 
 // tellMoved adds to a move those of some users of whom the table of members has something else than the state. When a room
-// becomes whole, they are all who moved since the join, by either: while members were unknown, a state of which one was unknown came after one of which they were
-// not, and the other way round, and by that nobody moved.
+// becomes whole, they are all who moved since the join, by either: while members were unknown, a state of which one was
+// unknown came after one of which they were not, and the other way round, and by that nobody moved.
 func (st *Step) tellMoved(ctx context.Context, moved []matrix.UserID, move *rooms.Move) error {
 	slices.Sort(moved)
 	joined, invited := st.tip.joined, st.tip.invited

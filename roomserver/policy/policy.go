@@ -136,9 +136,9 @@ func (l *Servers) noteUp(p *state) {
 	p.pause = 0
 }
 
-// New makes the Servers that a server of this name asks. Sign asks one of them for its signature of an event, and returns
-// the event with it. The error is a *matrix.Error with a status below 500 if the policy server refuses: it may be shown to
-// a client. Any other says that it cannot be reached, or makes no sense.
+// New makes the Servers that a server of this name asks. Sign asks one of them for its signature of an event, and returns the
+// event with it. The error is a *matrix.Error with a status below 500 if the policy server refuses: it may be shown to a
+// client. Any other says that it cannot be reached, or makes no sense.
 func New(name matrix.ServerName, now func() time.Time, sign func(context.Context, Server, *event.Event) (*event.Event, error)) *Servers {
 	return &Servers{name: name, now: now, sign: sign}
 }
